@@ -1,0 +1,3 @@
+"""Heddle: integrations as code on Kafka. These are the public names."""
+
+from __future__ import annotations

@@ -1,0 +1,199 @@
+"""The log as a protocol: what delivery needs of Kafka and nothing more.
+
+Two implementations, `broker.kafka` and `broker.memory`, pass one behaviour suite (`tests/conformance`).
+Unless said otherwise a method raises `BrokerDownError` when no broker answers within its time-out and
+`AuthError` when credentials or access rules refuse it. None of these objects is shared between threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+NEVER_COMMITTED = -1
+ANY_PARTITION = -1
+BEGINNING = -2
+END = -1
+
+
+class Record(NamedTuple):
+    """One record as the log holds it. `headers` keeps order and duplicates."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp_ms: int
+
+
+class Outgoing(NamedTuple):
+    """One record to append. `partition` -1 lets `murmur2_random` choose by key."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    partition: int = ANY_PARTITION
+
+
+class Position(NamedTuple):
+    """A committed group offset: the next offset to read, and up to 4,095 bytes of metadata beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Rebalance(NamedTuple):
+    """Partitions gained and gone since the last call. `lost` went without our consent: nothing may be committed."""
+
+    assigned: frozenset[int]
+    revoked: frozenset[int]
+    lost: frozenset[int]
+
+
+class GroupMetadata(Protocol):
+    """Opaque proof of membership at one generation; kept with the batch that was consumed under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as declared. `replication` None = the cluster's rule (1 locally, 3 elsewhere)."""
+
+    name: str
+    partitions: int
+    replication: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is. `topic_id` changes when a topic is deleted and made again."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+class Consumer(Protocol):
+    """One member of one consumer group on one topic (classic protocol, cooperative-sticky), read-committed.
+
+    A newly assigned partition delivers nothing until `start` names its offset: the assignment handshake decides
+    where reading begins, not the client's reset policy. One thread calls everything; rebalances are served inside
+    `consume` only, so a revocation cannot fall between two calls.
+    """
+
+    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+        """At most `max_records`; returns early once `max_wait_s` has passed. May be empty while rebalancing.
+
+        Raises `OffsetLostError` when a started offset is out of the log's range."""
+
+    def take_rebalance(self) -> Rebalance:
+        """What changed in the assignment since the last call; forgets it."""
+
+    def assignment(self) -> frozenset[int]: ...
+
+    def group_metadata(self) -> GroupMetadata:
+        """Membership as of now. Take it right after `consume` and keep it with that batch."""
+
+    def committed(self, partitions: Iterable[int], timeout_s: float) -> dict[int, Position]:
+        """Stable committed positions: waits for a former owner's pending transaction to end.
+
+        A partition never committed maps to `Position(NEVER_COMMITTED)`."""
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        """Read these assigned partitions from these offsets on, from now on (seek and resume)."""
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        """Deliver nothing of these until `start`. Local: forgotten on rebalance."""
+
+    def watermarks(self, partition: int, timeout_s: float) -> tuple[int, int]:
+        """(first offset kept, end offset)."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Reader(Protocol):
+    """Reads partitions assigned by hand, read-committed, and never commits: dead-letter bodies, restores, `tail`."""
+
+    def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Replace the assignment. Offsets may be `BEGINNING` (-2) or `END` (-1)."""
+
+    def consume(self, max_records: int, max_wait_s: float) -> list[Record]: ...
+
+    def read_range(self, topic: str, partition: int, timeout_s: float) -> list[Record]:
+        """All records of a partition up to the last stable offset taken now; ends by position, not by a message.
+
+        Use for small (compacted) topics only; leaves the assignment empty."""
+
+    def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Producer(Protocol):
+    """A transactional, idempotent producer. Fencing by transactional id is the log's, not ours."""
+
+    def init(self, timeout_s: float) -> None:
+        """Fence older owners of the transactional id and decide their unfinished transaction. Before all else."""
+
+    def begin(self) -> None: ...
+
+    def produce(self, records: Iterable[Outgoing]) -> None:
+        """Queue inside the open transaction; a failed delivery surfaces at `commit`.
+
+        Raises `BrokerError` for a record that the log will not take (too large: the message names topic and size)."""
+
+    def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
+        """Commit group positions with the transaction. Raises `StaleGenerationError` (abort, re-run) or `FencedError`."""
+
+    def commit(self, timeout_s: float) -> None:
+        """Raises `StaleGenerationError`, `FencedError`, `CommitUnknownError` (call again, or exit), or
+        `BrokerError` after which `abort` is due."""
+
+    def abort(self, timeout_s: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Admin(Protocol):
+    """Topics and groups. Calls block; each is one round trip or a few."""
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicState]:
+        """The named topics that exist, with the explicitly set part of their configuration."""
+
+    def create_topics(self, specs: Iterable[TopicSpec]) -> None: ...
+
+    def alter_topic(self, name: str, config: Mapping[str, str]) -> None: ...
+
+    def delete_topics(self, names: Iterable[str]) -> None: ...
+
+    def broker_count(self) -> int: ...
+
+    def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Last stable offsets."""
+
+    def group_positions(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Position]: ...
+
+    def group_members(self, group: str) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Broker(Protocol):
+    """Makes the parts above. One per process."""
+
+    def consumer(self, group: str, topic: str) -> Consumer: ...
+
+    def reader(self) -> Reader: ...
+
+    def producer(self, transactional_id: str) -> Producer: ...
+
+    def admin(self) -> Admin: ...

@@ -1,0 +1,1 @@
+"""How people reach operations from a shell."""

@@ -1,0 +1,56 @@
+"""The `heddle` command. Each module of this package adds its commands to `app`.
+
+Exit codes: 0 done · 1 the thing asked about is not so (a check failed, a signature is invalid) · 2 usage ·
+3 already running · 4 fenced by another owner · 5 a dependency does not answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+from rich.console import Console
+
+from heddle.errors import BrokerDownError, DependencyDownError, FencedError, HeddleError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Integrations as code on Kafka.",
+)
+
+COMMAND_MODULES = ("stack", "contracts", "run", "watch", "mapping", "webhook")
+
+errors = Console(stderr=True, highlight=False)
+
+
+def exit_code(error: HeddleError) -> int:
+    match error:
+        case UsageError():
+            return 2
+        case FencedError():
+            return 4
+        case DependencyDownError() | BrokerDownError():
+            return 5
+        case _:
+            return 1
+
+
+def main() -> None:
+    """Entry point: every expected error is one or two lines on standard error, never a traceback."""
+    for name in COMMAND_MODULES:
+        importlib.import_module(f"heddle.cli.{name}")
+    try:
+        app()
+    except HeddleError as error:
+        errors.print(f"heddle: {error}", style="red", markup=False)
+        for note in getattr(error, "__notes__", ()):
+            errors.print(f"  {note}", markup=False)
+        if error.hint:
+            errors.print(f"  {error.hint}", markup=False)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

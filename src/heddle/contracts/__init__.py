@@ -1,0 +1,1 @@
+"""Contracts: Avro schemas with owners, and the codecs that hold data to them."""

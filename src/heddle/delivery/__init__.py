@@ -1,0 +1,1 @@
+"""Delivery: batch, outcomes, one transaction."""

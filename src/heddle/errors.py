@@ -1,0 +1,149 @@
+"""Failures, classed by what the engine does next (guarantees: "Failure decides by class").
+
+Every error that a person can meet is a `HeddleError`: what happened, and in `hint` what to do next.
+
+    HeddleError
+    ├─ UsageError             a command or declaration that cannot be right; exit code 2
+    ├─ ContractError          the data does not fit the contract: dead at once
+    │  ├─ EncodeError            a value that the contract refuses
+    │  ├─ DecodeError            bytes that the contract refuses
+    │  │  ├─ TruncatedError         the record ends early
+    │  │  ├─ ForeignBytesError      no Confluent frame, or bytes left over
+    │  │  └─ UnknownSchemaIdError   the registry does not know the writer's schema id
+    │  └─ MappingError           a mapping rule that the data does not satisfy
+    ├─ DependencyDownError    registry, database, target unreachable: pause, never dead letters
+    ├─ TransientError         a retry may help
+    ├─ AuthError              refused credentials: stop and page
+    └─ BrokerError            the log itself
+       ├─ FencedError            another owner has our transactional id: exit, do not restart
+       ├─ StaleGenerationError   the group moved on: abort, re-run what is still ours
+       ├─ CommitUnknownError     a commit whose answer is lost: retry it, else let a successor decide
+       ├─ OffsetLostError        committed offset is out of the log's range: stop and page
+       └─ BrokerDownError        no broker answers
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, NamedTuple
+
+
+class FailureClass(StrEnum):
+    """What the engine does with a failed record; one row of the class table each."""
+
+    TRANSIENT = "transient"
+    RATE_LIMIT = "rate-limit"
+    AUTH = "auth"
+    DEPENDENCY_DOWN = "dependency-down"
+    CONTRACT = "contract"
+    POISON = "poison"
+    UNKNOWN = "unknown"
+    OURS = "ours"
+
+
+class Failure(NamedTuple):
+    """Why one record of a batch did not succeed. `index` counts in the batch that was handed over.
+
+    `code` is a short stable word; `path` a field path or ""; `message` holds no payload content."""
+
+    index: int
+    failure_class: FailureClass
+    code: str
+    path: str
+    message: str
+    error: BaseException | None = None
+
+
+class HeddleError(Exception):
+    """What happened, in one sentence without payload content; `hint` says what to do next."""
+
+    failure_class: ClassVar[FailureClass] = FailureClass.UNKNOWN
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(HeddleError):
+    """A command line, setting or declaration that cannot be right."""
+
+    failure_class = FailureClass.OURS
+    code = "usage"
+
+
+class ContractError(HeddleError):
+    """Data that does not fit its contract. `path` is the field path (`lines[2].amount`), never its content."""
+
+    failure_class = FailureClass.CONTRACT
+    code = "contract"
+
+    def __init__(self, message: str, *, path: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
+class EncodeError(ContractError):
+    code = "encode"
+
+
+class DecodeError(ContractError):
+    code = "decode"
+
+
+class TruncatedError(DecodeError):
+    code = "truncated"
+
+
+class ForeignBytesError(DecodeError):
+    code = "foreign-bytes"
+
+
+class UnknownSchemaIdError(DecodeError):
+    code = "unknown-schema-id"
+
+
+class MappingError(ContractError):
+    code = "mapping"
+
+
+class DependencyDownError(HeddleError):
+    """A system that a subscription needs does not answer. Nothing becomes dead from it."""
+
+    failure_class = FailureClass.DEPENDENCY_DOWN
+    code = "dependency-down"
+
+
+class TransientError(HeddleError):
+    failure_class = FailureClass.TRANSIENT
+    code = "transient"
+
+
+class AuthError(HeddleError):
+    failure_class = FailureClass.AUTH
+    code = "auth"
+
+
+class BrokerError(HeddleError):
+    failure_class = FailureClass.OURS
+    code = "broker"
+
+
+class FencedError(BrokerError):
+    code = "fenced"
+
+
+class StaleGenerationError(BrokerError):
+    code = "stale-generation"
+
+
+class CommitUnknownError(BrokerError):
+    code = "commit-unknown"
+
+
+class OffsetLostError(BrokerError):
+    code = "offset-lost"
+
+
+class BrokerDownError(BrokerError):
+    code = "broker-down"

@@ -1,0 +1,166 @@
+"""Source, Flow, Sink: what an integrator declares. Frozen in effect: read once, changed never.
+
+A module in `producers/`, `topologies/` or `consumers/` declares these as values; importing it does nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from heddle.broker.log import Record
+from heddle.errors import Failure, UsageError
+from heddle.event import Draft, Event
+from heddle.mapping import Mapping
+
+R = TypeVar("R")
+W = TypeVar("W")
+
+Order = Literal["park", "continue"]
+Start = Literal["earliest", "latest"]
+
+Output = W | Iterable[W] | None
+SyncFunction = Callable[[R], Output[W]] | Callable[[R, Event[R]], Output[W]]
+AsyncFunction = Callable[[R], Awaitable[Output[W]]] | Callable[[R, Event[R]], Awaitable[Output[W]]]
+Handler = Mapping[R, W] | SyncFunction[R, W] | AsyncFunction[R, W]
+
+
+class Outcome(StrEnum):
+    """How a record settled. There is no seventh (guarantees: "every record settles")."""
+
+    EMITTED = "emitted"
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    PARKED = "parked"
+    DIVERTED = "diverted"
+
+
+class Applied(NamedTuple):
+    """A sink's answer for one event. `recovered`: an earlier, crashed try had made the effect already."""
+
+    outcome: Outcome
+    recovered: bool = False
+
+
+class Delivered(NamedTuple, Generic[R]):
+    """One decoded event as a sink gets it: the record, its value, and what identity rests on."""
+
+    record: Record
+    event: Event[R]
+    body_hash: bytes
+
+
+class SinkWriter(Protocol[R]):
+    """A sink's open end, used by one worker thread.
+
+    `bump` and `apply` raise `DependencyDownError` when the target does not answer (nothing was settled: the
+    worker waits and runs the same batch again) and `AuthError` when it refuses us (the worker stops)."""
+
+    def bump(self, partitions: Iterable[int]) -> None:
+        """Assignment handshake: take these partitions over at the target, so that a frozen former owner's
+        writes are refused from now on. Returns only when the fence is durable. No-op where there is no fence."""
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Forget these partitions; nothing of them will be applied until the next `bump`."""
+
+    def apply(self, batch: Sequence[Delivered[R]]) -> tuple[list[Applied | None], list[Failure]]:
+        """Make the effects of a batch, in order, atomically except for the failed records. Same length out;
+        None exactly where a `Failure` names that index. Raises `PartitionFencedError` when `bump` is due."""
+
+    def close(self) -> None: ...
+
+
+class PartitionFencedError(Exception):
+    """The target saw a later owner of the partition: repeat the assignment handshake, then re-run."""
+
+
+class Component:
+    """What all three have: a name unique in the project, an owner, and where the runbook is."""
+
+    def __init__(self, name: str, *, owner: str, runbook: str = "") -> None:
+        if not name or not all(c.islower() or c.isdigit() or c == "-" for c in name):
+            raise UsageError(
+                f"component name {name!r} is not lower-case letters, digits and hyphens",
+                hint="rename it, for example 'deal-to-invoice'; the name becomes its consumer group",
+            )
+        if not owner:
+            raise UsageError(f"{name}: owner is empty", hint="name the team that answers for it: owner='finance'")
+        self.name = name
+        self.owner = owner
+        self.runbook = runbook or name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class Source(Component, ABC):
+    """Events from a business system. A pushed source keeps raw deliveries in `raw_topic` and converts them as a
+    subscription over it, so that a converter's mistake parks, is fixed, and replays from the original bytes."""
+
+    emits: tuple[type, ...]
+    order: Order = "park"
+
+    @property
+    def raw_topic(self) -> str:
+        return f"{self.name}.raw"
+
+    @abstractmethod
+    def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
+        """The events of one raw record. What it raises parks that record."""
+
+
+class Flow(Component, Generic[R, W]):
+    """One input topic, a handler, one output topic, exactly once.
+
+    `do` is a `Mapping`, a function, or an async function; a function takes the value, and the `Event` as well when
+    it has a second parameter, and returns one output, several, or None. `deadline_s` bounds one call."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reads: type[R],
+        writes: type[W],
+        do: Handler[R, W],
+        owner: str,
+        runbook: str = "",
+        order: Order = "park",
+        start: Start = "earliest",
+        deadline_s: float = 30.0,
+    ) -> None:
+        super().__init__(name, owner=owner, runbook=runbook)
+        self.reads = reads
+        self.writes = writes
+        self.do = do
+        self.order: Order = order
+        self.start: Start = start
+        self.deadline_s = deadline_s
+        if isinstance(do, Mapping):
+            if (do.source, do.target) != (reads, writes):
+                raise UsageError(
+                    f"flow {name}: the mapping goes from {do.source.__name__} to {do.target.__name__}, "
+                    f"the flow from {reads.__name__} to {writes.__name__}",
+                    hint="give the flow and its mapping the same two contracts",
+                )
+        elif not callable(do):
+            raise UsageError(f"flow {name}: do= is neither a Mapping nor a function")
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.do)
+
+
+class Sink(Component, ABC, Generic[R]):
+    """One input topic and a target system, exactly once in effect."""
+
+    reads: type[R]
+    order: Order = "park"
+    start: Start = "earliest"
+
+    @abstractmethod
+    def open(self) -> SinkWriter[R]:
+        """Connect, resolving secrets now. Raises `DependencyDownError` or `AuthError`."""

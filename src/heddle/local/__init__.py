@@ -1,0 +1,1 @@
+"""Real Kafka, registry and PostgreSQL from Python packages."""

@@ -1,0 +1,1 @@
+"""What operators ask for: plan and apply, run, tail, lag."""

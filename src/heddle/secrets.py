@@ -1,0 +1,71 @@
+"""Secrets are references: `secret("ledger/dsn")` names one, `resolve()` reads it at use, nothing logs it.
+
+Providers, first hit wins:
+  environment   HEDDLE_SECRET_LEDGER_DSN  (upper case, everything else an underscore)
+  file          <HEDDLE_SECRETS_DIR or .heddle/secrets>/ledger/dsn
+
+A secret may have several lines, each one live value (`resolve_all`): that is how webhook secrets rotate.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from heddle.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A reference to a secret. Its text form shows the name only."""
+
+    name: str
+
+    def resolve(self) -> str:
+        """The value (its first line). Raises `UsageError` naming both places when neither has it."""
+        return self.resolve_all()[0]
+
+    def resolve_all(self) -> tuple[str, ...]:
+        """Every live value, newest first as written."""
+        text = os.environ.get(self.environment_name)
+        if text is None:
+            text = _read(self.path)
+        values = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
+        if not values:
+            raise UsageError(
+                f"secret {self.name} has no value",
+                hint=f"set {self.environment_name}, or write {self.path} (mode 0600)",
+            )
+        return values
+
+    @property
+    def environment_name(self) -> str:
+        return "HEDDLE_SECRET_" + re.sub(r"[^A-Z0-9]", "_", self.name.upper())
+
+    @property
+    def path(self) -> Path:
+        return secrets_dir() / self.name
+
+
+def secret(name: str) -> Secret:
+    """Reference a secret by name, for example `secret("ledger/dsn")`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"secret name {name!r} is not lower-case parts joined by '/'")
+    return Secret(name)
+
+
+def secrets_dir() -> Path:
+    return Path(os.environ.get("HEDDLE_SECRETS_DIR", ".heddle/secrets"))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"secret file {path} cannot be read: {error.strerror}", hint="check its owner and mode") from error

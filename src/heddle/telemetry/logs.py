@@ -1,0 +1,33 @@
+"""structlog, set up once per process: one line per batch at most, never a payload, never a secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from heddle.settings import Settings
+
+
+def configure_logs(settings: Settings, **bound: str) -> None:
+    """Lines go to standard error; `bound` stands on every line (component, instance)."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**bound)

@@ -1,0 +1,1 @@
+"""Harness and conformance suites for integrators."""
