@@ -1,0 +1,42 @@
+# One command per target. `make demo` and `make test` install what they need first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check faults bench bench-gateway bench-sql install lock types clean
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m demo $(if $(KEEP),--keep)
+
+test: check
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+check: $(INSTALLED)
+	@$(BIN)/python tests/check.py
+
+faults: $(INSTALLED)
+	@HEDDLE_FAULTS=full $(BIN)/python -m pytest -q tests/faults --timeout 3600
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/worker.py
+
+bench-gateway: $(INSTALLED)
+	@$(BIN)/python benchmarks/gateway.py
+
+bench-sql: $(INSTALLED)
+	@$(BIN)/python benchmarks/sql.py
+
+types: $(INSTALLED)
+	@$(BIN)/heddle types
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml deploy/install.py
+	@command -v $(PYTHON) >/dev/null || { echo "heddle: no $(PYTHON) on this machine; install Python 3.11 or newer, or say make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) deploy/install.py
+
+lock: $(INSTALLED)
+	@$(BIN)/python deploy/lock.py
+
+clean:
+	@rm -rf .venv .mypy_cache .ruff_cache
