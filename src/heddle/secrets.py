@@ -40,6 +40,7 @@ class Secret:
                 f"secret {self.name} has no value",
                 hint=f"set {self.environment_name}, or write {self.path} (mode 0600)",
             )
+        _resolved.update(values)
         return values
 
     @property
@@ -69,3 +70,13 @@ def _read(path: Path) -> str | None:
         return None
     except OSError as error:
         raise UsageError(f"secret file {path} cannot be read: {error.strerror}", hint="check its owner and mode") from error
+
+
+_resolved: set[str] = set()
+
+
+def redact(text: str) -> str:
+    """`text` without any secret value that this process has resolved so far."""
+    for value in _resolved:
+        text = text.replace(value, "***")
+    return text
