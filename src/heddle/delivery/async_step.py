@@ -1,0 +1,100 @@
+"""The step of an async function: key lanes run side by side, one key in order, the batch is the barrier."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from heddle.broker.log import Record
+from heddle.contracts import Codec
+from heddle.delivery.classify import failure_of
+from heddle.delivery.flow_steps import INTERRUPTS, caller
+from heddle.delivery.steps import SKIPPED, Emitter, NoFence, Result, Run, listed
+from heddle.errors import Failure, HeddleError, TransientError
+from heddle.integration import Flow
+
+Lane = list[int]
+
+
+class AsyncStep(NoFence):
+    """Runs on the worker's thread: its loop lives from batch to batch, so that clients keep their connections.
+
+    `concurrency` bounds the calls in flight; `deadline_s` of the flow bounds each. A call past its deadline is
+    cancelled, which is a transient failure."""
+
+    def __init__(
+        self, flow: Flow[Any, Any], reader: Codec[Any], writer: Codec[Any], key_of: Callable[[Any], bytes],
+        emitter: Emitter, digest: str, concurrency: int,
+    ) -> None:  # fmt: skip
+        self.digest = digest
+        self._flow = flow
+        self._call = caller(flow.do)
+        self._reader = reader
+        self._writer = writer
+        self._key_of = key_of
+        self._emitter = emitter
+        self._runner = asyncio.Runner()
+        self._concurrency = concurrency
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:
+        values, failures = self._reader.decode_batch([record.value for record in records])
+        results: list[Result | None] = [None] * len(records)
+        for failure in failures:
+            results[failure.index] = failure
+        interrupted = self._runner.run(self._lanes(records, values, results, deadline))
+        attempted = next((i for i, result in enumerate(results) if result is None), len(results))
+        return Run([result for result in results[:attempted] if result is not None], interrupted)
+
+    async def _lanes(
+        self, records: Sequence[Record], values: Sequence[Any], results: list[Result | None], deadline: float
+    ) -> HeddleError | None:
+        """Fill `results`; what stays None was not attempted. Returns the first error that interrupts."""
+        slots = asyncio.Semaphore(self._concurrency)
+        interrupts: list[HeddleError] = []
+
+        async def lane(indexes: Lane) -> None:
+            failed = False
+            for i in indexes:
+                if failed:
+                    results[i] = SKIPPED
+                elif results[i] is None:
+                    async with slots:
+                        if interrupts or time.monotonic() > deadline:
+                            return
+                        try:
+                            results[i] = await self._one(i, records[i], values[i])
+                        except INTERRUPTS as error:
+                            interrupts.append(error)
+                            return
+                failed = failed or (self._flow.order == "park" and isinstance(results[i], Failure))
+
+        async with asyncio.TaskGroup() as group:
+            for indexes in _lanes_of(records):
+                group.create_task(lane(indexes))
+        return interrupts[0] if interrupts else None
+
+    async def _one(self, index: int, record: Record, value: Any) -> Result:
+        try:
+            async with asyncio.timeout(self._flow.deadline_s):
+                output = await self._call(record, value)
+            outputs = listed(output, self._flow.writes)
+            return self._emitter.outputs(record, [(self._key_of(o), self._writer.encode(o)) for o in outputs])
+        except INTERRUPTS:
+            raise
+        except TimeoutError:
+            return failure_of(index, TransientError(f"the handler passed its deadline of {self._flow.deadline_s} s"))
+        except Exception as error:
+            return failure_of(index, error)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def _lanes_of(records: Sequence[Record]) -> list[Lane]:
+    """Indexes by (partition, key), in order; a record without a key is a lane of its own."""
+    lanes: dict[tuple[int, bytes | int], Lane] = {}
+    for index, record in enumerate(records):
+        lanes.setdefault((record.partition, index if record.key is None else record.key), []).append(index)
+    return list(lanes.values())

@@ -1,0 +1,163 @@
+"""Steps of flows and of a source's conversion: mapping, function, converter."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from heddle.broker.log import Outgoing, Record
+from heddle.contracts import Codec, Contract
+from heddle.delivery.classify import failure_of
+from heddle.delivery.steps import SKIPPED, Emitter, NoFence, Result, Run, listed, parsed_headers
+from heddle.errors import AuthError, ContractError, DependencyDownError, Failure, UsageError
+from heddle.event import Draft, Event, Identity, Lineage, event_headers, event_time
+from heddle.integration import Flow, Source
+from heddle.mapping.transcoder import Transcoder
+
+INTERRUPTS = (DependencyDownError, AuthError)
+
+
+class MappingStep(NoFence):
+    """Whole batches through the transcoder: no object per record."""
+
+    def __init__(self, transcoder: Transcoder, emitter: Emitter, digest: str) -> None:
+        self.digest = digest
+        self._transcoder = transcoder
+        self._emitter = emitter
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
+        emissions, failures = self._transcoder.transcode([record.value for record in records])
+        outputs = self._emitter.outputs
+        results: list[Result] = [
+            [] if emission is None else outputs(record, (emission,))
+            for record, emission in zip(records, emissions, strict=True)
+        ]
+        for failure in failures:
+            results[failure.index] = failure
+        return Run(results)
+
+
+class FunctionStep(NoFence):
+    """A plain function, record by record, in log order."""
+
+    def __init__(
+        self, flow: Flow[Any, Any], reader: Codec[Any], writer: Codec[Any], key_of: Callable[[Any], bytes],
+        emitter: Emitter, digest: str,
+    ) -> None:  # fmt: skip
+        self.digest = digest
+        self._call = caller(flow.do)
+        self._writes = flow.writes
+        self._reader = reader
+        self._writer = writer
+        self._key_of = key_of
+        self._emitter = emitter
+        self._by_key = flow.order == "park"
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:
+        values, failures = self._reader.decode_batch([record.value for record in records])
+        undecodable = {failure.index: failure for failure in failures}
+        return run_in_order(
+            records, deadline, self._by_key, lambda i, record: undecodable.get(i) or self._one(record, values[i])
+        )
+
+    def _one(self, record: Record, value: Any) -> Result:
+        encode, key_of = self._writer.encode, self._key_of
+        outputs = listed(self._call(record, value), self._writes)
+        return self._emitter.outputs(record, [(key_of(output), encode(output)) for output in outputs])
+
+
+class ConvertStep(NoFence):
+    """A source's raw records to contract events, whose identity is the vendor's."""
+
+    def __init__(self, source: Source, contracts: dict[type, tuple[Contract, Codec[Any]]], digest: str) -> None:
+        self.digest = digest
+        self._source = source
+        self._contracts = contracts
+        self._by_key = source.order == "park"
+        self._revision = f"{digest[:16]}.0"
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:
+        return run_in_order(records, deadline, self._by_key, lambda _, record: self._one(record))
+
+    def _one(self, record: Record) -> Result:
+        traceparent = parsed_headers(record).traceparent
+        return [self._event(draft, traceparent) for draft in self._source.convert_record(record)]
+
+    def _event(self, draft: Draft[Any], traceparent: bytes | None) -> Outgoing:
+        try:
+            contract, codec = self._contracts[type(draft.value)]
+        except KeyError:
+            raise UsageError(
+                f"{self._source.name} yields {type(draft.value).__name__}, which is not in emits=",
+                hint="add it to emits=",
+            ) from None
+        identity = Identity(f"/sources/{self._source.name}", draft.id)
+        headers = event_headers(
+            identity,
+            contract.name,
+            _time_of(draft).encode(),
+            Lineage(self._revision, identity).pack(),
+            traceparent,
+            [],
+        )
+        return Outgoing(contract.topic, contract.key_of(draft.value), codec.encode(draft.value), headers)
+
+
+def run_in_order(
+    records: Sequence[Record], deadline: float, by_key: bool, one: Callable[[int, Record], Result]
+) -> Run:
+    """`one` on each record until the deadline. A failed record's key is skipped from there on; what interrupts
+    cuts the tail: everything before it stands, it and the rest count as unattempted."""
+    results: list[Result] = []
+    failed: set[tuple[int, bytes]] = set()
+    for index, record in enumerate(records):
+        if time.monotonic() > deadline:
+            return Run(results)
+        if failed and record.key is not None and (record.partition, record.key) in failed:
+            results.append(SKIPPED)
+            continue
+        try:
+            result = one(index, record)
+        except INTERRUPTS as error:
+            return Run(results, error)
+        except Exception as error:
+            result = failure_of(index, error)
+        if by_key and isinstance(result, Failure) and record.key is not None:
+            failed.add((record.partition, record.key))
+        results.append(result)
+    return Run(results)
+
+
+def caller(function: Any) -> Callable[[Record, Any], Any]:
+    """The handler as (record, value): a second parameter asks for the `Event` too."""
+    if takes_event(function):
+        return lambda record, value: function(value, event_of(record, value))
+    return lambda _, value: function(value)
+
+
+def takes_event(function: Callable[..., Any]) -> bool:
+    return len(inspect.signature(function).parameters) > 1
+
+
+def event_of(record: Record, value: Any) -> Event[Any]:
+    parsed = parsed_headers(record)
+    kind = dict(record.headers).get("ce_type") or record.topic.encode()
+    return Event(
+        value,
+        parsed.identity,
+        kind.decode(errors="replace"),
+        parsed.time.decode(errors="replace"),
+        (record.key or b"").decode(errors="replace"),
+        parsed.lineage,
+        parsed.traceparent,
+        parsed.extra,
+    )
+
+
+def _time_of(draft: Draft[Any]) -> str:
+    try:
+        return event_time(draft.time)
+    except ValueError as error:
+        raise ContractError(str(error), path="time") from error

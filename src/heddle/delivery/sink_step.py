@@ -1,0 +1,65 @@
+"""The step of a sink: decode, hand the batch to the writer, take its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from heddle.broker.log import Record
+from heddle.contracts import Codec, body_hash
+from heddle.delivery.flow_steps import event_of
+from heddle.delivery.steps import SKIPPED, Result, Run
+from heddle.errors import Failure
+from heddle.integration import Delivered, Sink, SinkWriter
+
+
+class SinkStep:
+    """Effects commit at the target first; the offsets follow. A batch that runs again reports `recovered`."""
+
+    def __init__(self, sink: Sink[Any], codec: Codec[Any], digest: str) -> None:
+        self.digest = digest
+        self._by_key = sink.order == "park"
+        self._codec = codec
+        self._writer: SinkWriter[Any] = sink.open()
+
+    def bump(self, partitions: Iterable[int]) -> None:
+        self._writer.bump(partitions)
+
+    def release(self, partitions: Iterable[int]) -> None:
+        self._writer.release(partitions)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:  # noqa: ARG002 - the writer has its own time-outs
+        values, undecodable = self._codec.decode_batch([record.value for record in records])
+        results: list[Result] = [SKIPPED] * len(records)
+        for failure in undecodable:
+            results[failure.index] = failure
+        indexes = self._eligible(records, results)
+        batch = [_delivered(records[i], values[i]) for i in indexes]
+        answers, failures = self._writer.apply(batch) if batch else ([], [])
+        for i, answer in zip(indexes, answers, strict=True):
+            if answer is not None:
+                results[i] = answer
+        for failure in failures:
+            index = indexes[failure.index]
+            results[index] = failure._replace(index=index)
+        return Run(results)
+
+    def _eligible(self, records: Sequence[Record], results: list[Result]) -> list[int]:
+        """Indexes to apply: what decoded, less later records of a key whose earlier one did not."""
+        failed: set[tuple[int, bytes | None]] = set()
+        eligible = []
+        for index, record in enumerate(records):
+            lane = (record.partition, record.key)
+            if isinstance(results[index], Failure):
+                if self._by_key and record.key is not None:
+                    failed.add(lane)
+            elif lane not in failed:
+                eligible.append(index)
+        return eligible
+
+
+def _delivered(record: Record, value: Any) -> Delivered[Any]:
+    return Delivered(record, event_of(record, value), body_hash(record.value or b""))

@@ -1,0 +1,106 @@
+"""What a worker does with a batch: one `Step` per kind of component, all batch-shaped, all on the worker's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from heddle.broker.log import Outgoing, Record
+from heddle.errors import Failure, HeddleError
+from heddle.event import Identity, Lineage, ParsedHeaders, derived_id, event_headers, parse_headers
+from heddle.integration import Applied
+
+
+class _Skipped:
+    """Not attempted, because an earlier record of its key failed in this very batch."""
+
+
+SKIPPED = _Skipped()
+
+Result = list[Outgoing] | Applied | Failure | _Skipped
+"""Output records (perhaps none), a sink's answer, a failure, or `SKIPPED`."""
+
+
+class Run(NamedTuple):
+    """Results of the records that were attempted, in order. Shorter than the batch when its tail was cut:
+    `interrupted` says why (a dependency down or refused credentials), None means the batch deadline."""
+
+    results: list[Result]
+    interrupted: HeddleError | None = None
+
+
+class Step(Protocol):
+    """`digest` is the SHA-256 of the code that handles (hex); it goes into revisions and dead letters.
+
+    `run` raises `PartitionFencedError` (a sink: handshake again, then re-run) and, when nothing at all was
+    attempted, `DependencyDownError` or `AuthError`. Bad data never raises."""
+
+    digest: str
+
+    def bump(self, partitions: Iterable[int]) -> None: ...
+
+    def release(self, partitions: Iterable[int]) -> None: ...
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:
+        """`deadline`: on `time.monotonic`, after which no further record is begun."""
+
+    def close(self) -> None: ...
+
+
+class NoFence:
+    """Base of the steps whose effects are Kafka's alone: its transaction is the fence."""
+
+    def bump(self, partitions: Iterable[int]) -> None:
+        """Nothing to take over."""
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Nothing to give back."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Emitter:
+    """Turns handler outputs into records with derived identities. One per flow, so that constants are made once."""
+
+    def __init__(self, project: str, flow: str, contract: str, topic: str, digest: str) -> None:
+        self._flow = flow
+        self._contract = contract
+        self._topic = topic
+        self._source = f"/{project}/{flow}"
+        self._revision = f"{digest[:16]}.0"
+
+    def outputs(self, record: Record, emissions: Iterable[tuple[bytes, bytes]]) -> list[Outgoing]:
+        """`emissions`: (key, framed value) in the handler's order; the ordinal counts within a key."""
+        parsed = parsed_headers(record)
+        lineage = Lineage(self._revision, parsed.lineage.root).pack()
+        ordinals: dict[bytes, int] = {}
+        outputs = []
+        for key, value in emissions:
+            ordinal = ordinals.get(key, 0)
+            ordinals[key] = ordinal + 1
+            outputs.append(self._output(parsed, lineage, key, value, ordinal))
+        return outputs
+
+    def _output(self, parsed: ParsedHeaders, lineage: bytes, key: bytes, value: bytes, ordinal: int) -> Outgoing:
+        event_id = derived_id(parsed.identity, self._flow, self._contract, key.decode(), ordinal)
+        headers = event_headers(
+            Identity(self._source, event_id), self._contract, parsed.time, lineage, parsed.traceparent, parsed.extra
+        )
+        return Outgoing(self._topic, key, value, headers)
+
+
+def parsed_headers(record: Record) -> ParsedHeaders:
+    return parse_headers(record.headers, record.topic, record.partition, record.offset, record.timestamp_ms)
+
+
+def listed(output: Any, written: type | tuple[type, ...]) -> list[Any]:
+    """A handler's return value as a list: None is no output, one value of the contract is one output."""
+    if output is None:
+        return []
+    if isinstance(output, written):
+        return [output]
+    return list(output)
+
+
+OpenStep = Callable[[], Step]
