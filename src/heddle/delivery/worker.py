@@ -1,0 +1,278 @@
+"""The worker: consume a batch, settle every record, commit outcomes and offsets in one transaction. Repeat.
+
+One thread polls and commits, and does not poll while a batch is open, so that a revocation cannot fall inside a batch.
+Group metadata is taken right after `consume` and kept with the batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import stamina
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from heddle.broker.log import Broker, GroupMetadata, Position, Record, TopicState
+from heddle.delivery.assignment import TIMEOUT_S, Assignment
+from heddle.delivery.envelope import Envelope
+from heddle.delivery.gates import Gates
+from heddle.delivery.metadata import Counts
+from heddle.delivery.settle import Settlement, Settler
+from heddle.delivery.steps import Step
+from heddle.delivery.subscription import Subscription
+from heddle.delivery.watchdog import Watchdog
+from heddle.errors import (
+    BrokerError,
+    CommitUnknownError,
+    DependencyDownError,
+    FencedError,
+    StaleGenerationError,
+    UsageError,
+)
+from heddle.integration import PartitionFencedError
+from heddle.settings import Settings
+
+COMMIT_TRIES = 3
+SUMMARY_INTERVAL_S = 10.0
+WAIT_MIN_S, WAIT_MAX_S = 0.2, 5.0
+WATCHDOG_GRACE_S = 30.0
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+
+
+class _Stopped(Exception):
+    """SIGTERM came while the worker waited for a dependency; what is in hand stays unsettled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    records: list[Record]
+    group: GroupMetadata
+
+
+class Worker:
+    """Runs one subscription until `stop` is set; everything that it cannot mend itself it raises.
+
+    Raises `FencedError` (another process has this instance's name: do not restart), `UsageError` (topics missing),
+    `AuthError`, `OffsetLostError`, `BrokerError`, `BrokerDownError`."""
+
+    def __init__(self, subscription: Subscription, step: Step, broker: Broker, settings: Settings) -> None:
+        self._subscription = subscription
+        self._step = step
+        self._settings = settings
+        self._log: FilteringBoundLogger = structlog.get_logger(subscription=subscription.name)
+        self._broker = broker
+        self._totals = Counts()
+        self._summary_due = 0.0
+        self._watchdog = Watchdog(lambda: self._log.error("a handler will not end; ending the process"))
+
+    @property
+    def totals(self) -> Counts:
+        """Settled by this process."""
+        return self._totals
+
+    def run(self, stop: threading.Event) -> None:
+        """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
+        self._stop = stop
+        topic, dead_letters, max_bytes = self._topics()
+        self._consumer = self._broker.consumer(self._subscription.group, self._subscription.topic)
+        self._producer = self._broker.producer(self._subscription.transactional_id(self._settings.instance))
+        reader = self._broker.reader()
+        gates = Gates(by_key=self._subscription.order == "park")
+        envelope = Envelope(self._subscription.name, dead_letters, topic.topic_id, self._step.digest)
+        self._gates = gates
+        self._settler = Settler(self._step, gates, envelope, max_bytes)
+        self._assignment = Assignment(
+            self._subscription, topic, self._consumer, self._producer, reader, self._step, gates, self._log
+        )
+        try:
+            self._producer.init(TIMEOUT_S)
+            self._loop()
+        finally:
+            reader.close()
+            self._producer.close()
+            self._consumer.close()
+            self._step.close()
+
+    def _loop(self) -> None:
+        group = None
+        try:
+            while not self._stop.is_set():
+                batch = self._consume()
+                group = batch.group
+                for records in self._chunks(batch.records):
+                    self._settle(Batch(records, group))
+                self._summarise()
+        except _Stopped:
+            pass
+        if group is not None:
+            self._assignment.release(self._consumer.group_metadata())
+        self._log.info("stopped", **self._outcomes())
+
+    def _consume(self) -> Batch:
+        settings = self._settings
+        records = self._consumer.consume(settings.batch_max_records, settings.batch_max_wait_s)
+        group = self._consumer.group_metadata()
+        self._assignment.follow()
+        owned = self._assignment.owned
+        records = [record for record in records if record.partition in owned]
+        for record in records:
+            owned[record.partition].consumed = record.offset + 1
+        if self._assignment.pending:
+            self._handshake(group)
+        return Batch(records, group)
+
+    def _handshake(self, group: GroupMetadata) -> None:
+        """A dependency that is down at this point (the sink's fence) leaves the partitions pending, and paused."""
+        try:
+            self._assignment.handshake(group)
+        except DependencyDownError as error:
+            self._wait_once(error, WAIT_MIN_S)
+
+    def _settle(self, batch: Batch) -> None:
+        """Bring every record of the batch to its outcome, or hand it back with its partition."""
+        delays = _delays()
+        while batch.records:
+            try:
+                settlement = self._attempt(batch.records)
+                if settlement.settled:
+                    self._commit(settlement, batch.group)
+                    delays = _delays()
+            except StaleGenerationError:
+                self._producer.abort(TIMEOUT_S)
+                batch = self._requalify(batch)
+                continue
+            except PartitionFencedError:
+                self._assignment.repeat({record.partition for record in batch.records})
+                batch = self._requalify(batch)
+                continue
+            except DependencyDownError as error:
+                batch = self._wait(batch, error, next(delays))
+                continue
+            batch = Batch(batch.records[settlement.settled :], batch.group)
+            if isinstance(settlement.interrupted, DependencyDownError):
+                batch = self._wait(batch, settlement.interrupted, next(delays))
+            elif settlement.interrupted is not None:
+                raise settlement.interrupted
+            elif batch.records:
+                batch = self._requalify(batch)
+
+    def _attempt(self, records: list[Record]) -> Settlement:
+        limit = self._settings.batch_deadline_s
+        with self._watchdog.armed(limit + WATCHDOG_GRACE_S):
+            return self._settler.settle(records, time.monotonic() + limit)
+
+    def _commit(self, settlement: Settlement, group: GroupMetadata) -> None:
+        """One transaction; in-memory state follows only once it has committed."""
+        owned = self._assignment.owned
+        metadata = {p: owned[p].metadata.settled(settlement.counts(p)) for p in settlement.next_offsets}
+        positions = {p: Position(offset, metadata[p].pack()) for p, offset in settlement.next_offsets.items()}
+        began = time.monotonic()
+        try:
+            self._producer.begin()
+            self._producer.produce(settlement.outputs)
+            self._producer.produce(settlement.entries)
+            self._producer.send_offsets(self._subscription.topic, positions, group)
+            self._commit_transaction()
+        except FencedError as error:
+            if time.monotonic() - began < self._settings.transaction_timeout_s:
+                raise
+            # The transaction outlived its time-out (a frozen process): the broker ended it, nobody replaced us.
+            raise BrokerError("the transaction outlived its time-out; starting anew") from error
+        for partition, offset in settlement.next_offsets.items():
+            owned[partition].settled = offset
+            owned[partition].metadata = metadata[partition]
+            self._totals += settlement.counts(partition)
+        self._gates.park(settlement.parked)
+        if settlement.failures:
+            self._report(settlement)
+
+    def _commit_transaction(self) -> None:
+        """An answer that is lost leaves the commit unknown: ask again, else exit and let a successor decide."""
+        for attempt in stamina.retry_context(on=CommitUnknownError, attempts=COMMIT_TRIES, timeout=None):
+            with attempt:
+                self._producer.commit(TIMEOUT_S)
+
+    def _requalify(self, batch: Batch) -> Batch:
+        """Serve the group with everything paused; keep the records of partitions that never left us."""
+        self._assignment.pause()
+        self._consumer.consume(1, 0.0)
+        group = self._consumer.group_metadata()
+        self._assignment.follow()
+        kept = [record for record in batch.records if record.partition in self._assignment.owned]
+        if self._assignment.pending:
+            self._handshake(group)
+        self._assignment.resume()
+        return Batch(kept, group)
+
+    def _wait(self, batch: Batch, error: DependencyDownError, delay_s: float) -> Batch:
+        """Pause, say why, stay in the group, then try the same records again. Nothing becomes dead from a pause."""
+        self._wait_once(error, delay_s)
+        return self._requalify(batch)
+
+    def _wait_once(self, error: DependencyDownError, delay_s: float) -> None:
+        self._log.warning("paused: a dependency does not answer", error=str(error), retry_in_s=round(delay_s, 1))
+        if self._stop.wait(delay_s):
+            raise _Stopped
+
+    def _chunks(self, records: list[Record]) -> Iterator[list[Record]]:
+        """The batch cut by bytes, so that one transaction stays within memory and time."""
+        start, size = 0, 0
+        for index, record in enumerate(records):
+            size += len(record.value or b"")
+            if size > self._settings.batch_max_bytes and index > start:
+                yield records[start:index]
+                start, size = index, len(record.value or b"")
+        if start < len(records):
+            yield records[start:]
+
+    def _topics(self) -> tuple[TopicState, str, int]:
+        """The input topic, the dead-letter topic's name, and the largest record that may be written.
+
+        Workers create nothing: what is missing is `UsageError`."""
+        name, dead_letters = self._subscription.topic, self._subscription.dead_letter_topic
+        admin = self._broker.admin()
+        try:
+            topics = admin.topics([name, dead_letters])
+        finally:
+            admin.close()
+        missing = [topic for topic in (name, dead_letters) if topic not in topics]
+        if missing:
+            raise UsageError(f"{self._subscription.name}: no topic {', '.join(missing)}", hint="run `heddle apply`")
+        if topics[name].partitions != topics[dead_letters].partitions:
+            raise UsageError(
+                f"{name} has {topics[name].partitions} partitions, {dead_letters} has {topics[dead_letters].partitions}",
+                hint="run `heddle plan` for what to do",
+            )
+        max_bytes = int(topics[name].config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+        return topics[name], dead_letters, max_bytes
+
+    def _report(self, settlement: Settlement) -> None:
+        causes: dict[str, int] = {}
+        for failure in settlement.failures:
+            cause = f"{failure.failure_class}:{failure.code}" + (f" at {failure.path}" if failure.path else "")
+            causes[cause] = causes.get(cause, 0) + 1
+        self._log.warning("parked", dead=len(settlement.failures), causes=causes)
+
+    def _summarise(self) -> None:
+        now = time.monotonic()
+        if now >= self._summary_due:
+            if self._summary_due and self._totals.total:
+                self._log.info("settled", **self._outcomes())
+            self._summary_due = now + SUMMARY_INTERVAL_S
+
+    def _outcomes(self) -> dict[str, int]:
+        counts = {str(outcome): n for outcome, n in self._totals.by_outcome.items() if n}
+        return counts | ({"recovered": self._totals.recovered} if self._totals.recovered else {})
+
+
+def _delays() -> Iterator[float]:
+    """Growing waits for a dependency: 0.2 s, doubled up to 5 s."""
+    delay = WAIT_MIN_S
+    while True:
+        yield delay
+        delay = min(delay * 2, WAIT_MAX_S)
+
+
