@@ -1,7 +1,8 @@
 """The `heddle` command. Each module of this package adds its commands to `app`.
 
 Exit codes: 0 done · 1 the thing asked about is not so (a check failed, a signature is invalid) · 2 usage ·
-3 already running · 4 fenced by another owner · 5 a dependency does not answer.
+3 already running · 4 fenced by another owner · 5 a dependency does not answer · 6 stopped until a person decides
+(credentials refused, offsets lost).
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import sys
 import typer
 from rich.console import Console
 
-from heddle.errors import BrokerDownError, DependencyDownError, FencedError, HeddleError, UsageError
+from heddle.errors import (
+    AuthError,
+    BrokerDownError,
+    DependencyDownError,
+    FencedError,
+    HeddleError,
+    OffsetLostError,
+    UsageError,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +44,8 @@ def exit_code(error: HeddleError) -> int:
             return 4
         case DependencyDownError() | BrokerDownError():
             return 5
+        case AuthError() | OffsetLostError():
+            return 6
         case _:
             return 1
 

@@ -11,10 +11,11 @@ from heddle.integration import Component, Flow, Order, Sink, Source, Start
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """`start` counts only for a group that never committed on the topic."""
+    """`writes`: output topics. `start` counts only for a group that never committed on the topic."""
 
     name: str
     topic: str
+    writes: tuple[str, ...] = ()
     order: Order = "park"
     start: Start = "earliest"
 
@@ -34,8 +35,16 @@ class Subscription:
 def subscription_of(component: Component) -> Subscription:
     match component:
         case Source():
-            return Subscription(component.name, component.raw_topic, component.order)
-        case Flow() | Sink():
-            return Subscription(component.name, contract_of(component.reads).topic, component.order, component.start)
+            writes = tuple(contract_of(kind).topic for kind in component.emits)
+            return Subscription(component.name, component.raw_topic, writes, component.order)
+        case Flow():
+            writes = (contract_of(component.writes).topic,)
+            return Subscription(
+                component.name, contract_of(component.reads).topic, writes, component.order, component.start
+            )
+        case Sink():
+            return Subscription(
+                component.name, contract_of(component.reads).topic, (), component.order, component.start
+            )
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")

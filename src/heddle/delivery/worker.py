@@ -235,10 +235,11 @@ class Worker:
         name, dead_letters = self._subscription.topic, self._subscription.dead_letter_topic
         admin = self._broker.admin()
         try:
-            topics = admin.topics([name, dead_letters])
+            needed = [name, dead_letters, *self._subscription.writes]
+            topics = admin.topics(needed)
         finally:
             admin.close()
-        missing = [topic for topic in (name, dead_letters) if topic not in topics]
+        missing = [topic for topic in needed if topic not in topics]
         if missing:
             raise UsageError(f"{self._subscription.name}: no topic {', '.join(missing)}", hint="run `heddle apply`")
         if topics[name].partitions != topics[dead_letters].partitions:
@@ -246,8 +247,11 @@ class Worker:
                 f"{name} has {topics[name].partitions} partitions, {dead_letters} has {topics[dead_letters].partitions}",
                 hint="run `heddle plan` for what to do",
             )
-        max_bytes = int(topics[name].config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
-        return topics[name], dead_letters, max_bytes
+        limits = [
+            int(topics[topic].config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+            for topic in self._subscription.writes
+        ]
+        return topics[name], dead_letters, min(limits, default=DEFAULT_MAX_MESSAGE_BYTES)
 
     def _report(self, settlement: Settlement) -> None:
         causes: dict[str, int] = {}

@@ -1,0 +1,46 @@
+"""From a declaration to the step that a worker runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heddle.contracts import AvroCodec, Registry, contract_of
+from heddle.delivery.async_step import AsyncStep
+from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
+from heddle.delivery.sink_step import SinkStep
+from heddle.delivery.steps import Emitter, Step
+from heddle.errors import UsageError
+from heddle.integration import Component, Flow, Sink, Source
+from heddle.mapping import Mapping
+from heddle.settings import Settings
+
+
+def open_step(component: Component, project: str, code_digest: str, registry: Registry, settings: Settings) -> Step:
+    """`code_digest` names the application's code where no mapping names itself.
+
+    Raises `DependencyDownError` (registry or target does not answer) and `UsageError` (schemas not applied)."""
+    match component:
+        case Source():
+            contracts = {kind: (contract_of(kind), AvroCodec(contract_of(kind), registry)) for kind in component.emits}
+            return ConvertStep(component, contracts, code_digest)
+        case Flow():
+            return _flow_step(component, project, code_digest, registry, settings)
+        case Sink():
+            return SinkStep(component, AvroCodec(contract_of(component.reads), registry), code_digest)
+        case _:
+            raise UsageError(f"{component.name} is neither source, flow nor sink")
+
+
+def _flow_step(
+    flow: Flow[Any, Any], project: str, code_digest: str, registry: Registry, settings: Settings
+) -> Step:
+    target = contract_of(flow.writes)
+    reader: AvroCodec[Any] = AvroCodec(contract_of(flow.reads), registry)
+    writer: AvroCodec[Any] = AvroCodec(target, registry)
+    digest = flow.do.digest if isinstance(flow.do, Mapping) else code_digest
+    emitter = Emitter(project, flow.name, target.name, target.topic, digest)
+    if isinstance(flow.do, Mapping):
+        return MappingStep(flow.do.transcoder(reader, writer), emitter, digest)
+    if flow.is_async:
+        return AsyncStep(flow, reader, writer, target.key_of, emitter, digest, settings.async_concurrency)
+    return FunctionStep(flow, reader, writer, target.key_of, emitter, digest)
