@@ -1,3 +1,1 @@
 """Heddle: integrations as code on Kafka. These are the public names."""
-
-from __future__ import annotations
