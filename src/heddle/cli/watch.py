@@ -1,1 +1,113 @@
-"""Commands to come."""
+"""`heddle tail` and `heddle lag`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from heddle.broker.kafka import KafkaBroker
+from heddle.cli.main import app
+from heddle.contracts import ConfluentRegistry
+from heddle.delivery.subscription import subscription_of
+from heddle.integration import Outcome
+from heddle.operations.lag import SubscriptionLag, subscription_lag
+from heddle.operations.tail import tail as follow
+from heddle.project import load_project
+from heddle.settings import load_settings, need
+from heddle.telemetry.logs import configure_logs
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+
+
+@app.command()
+def tail(
+    topic: str,
+    beginning: Annotated[bool, typer.Option(help="From the oldest record kept, not from now on.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Stop after this many records; 0 = never.")] = 0,
+    stop_at_end: Annotated[bool, typer.Option(help="Stop when nothing is new.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, headers included.")] = False,
+) -> None:
+    """Show the events of a topic as they come, decoded by their contracts.
+
+    Example: heddle tail billing.invoice.v1 --beginning --limit 5"""
+    os.chdir(load_project().root)
+    settings = need(load_settings(), "bootstrap_servers", "registry_url")
+    configure_logs(settings)
+    shown = 0
+    for record in follow(KafkaBroker(settings), ConfluentRegistry(settings), topic, from_beginning=beginning):
+        if record is None:
+            if stop_at_end:
+                return
+            continue
+        typer.echo(_json(record) if json else _line(record))
+        shown += 1
+        if limit and shown >= limit:
+            return
+
+
+@app.command()
+def lag(json: AsJson = False) -> None:
+    """How far each subscription is behind, and how its records settled so far.
+
+    Example: heddle lag --json"""
+    project = load_project()
+    os.chdir(project.root)
+    settings = need(load_settings(), "bootstrap_servers")
+    configure_logs(settings)
+    admin = KafkaBroker(settings).admin()
+    try:
+        rows = subscription_lag(admin, [subscription_of(component) for component in project.components.values()])
+    finally:
+        admin.close()
+    if json:
+        typer.echo(_json([_lag_row(row) for row in rows]))
+    else:
+        Console().print(_lag_table(rows))
+
+
+def _lag_row(row: SubscriptionLag) -> dict[str, Any]:
+    return {
+        "subscription": row.subscription,
+        "topic": row.topic,
+        "missing": row.missing,
+        "lag": row.lag,
+        "workers": row.members,
+        "settled": row.counts.total,
+        "outcomes": dict(row.counts.by_outcome),
+        "recovered": row.counts.recovered,
+    }
+
+
+def _lag_table(rows: list[SubscriptionLag]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("subscription")
+    table.add_column("reads")
+    for name in ("lag", "workers", "settled", *Outcome):
+        table.add_column(str(name), justify="right")
+    for row in rows:
+        if row.missing:
+            table.add_row(row.subscription, row.topic, "no topic: run `heddle apply`")
+            continue
+        outcomes = [str(row.counts.by_outcome[outcome] or "") for outcome in Outcome]
+        table.add_row(
+            row.subscription, row.topic, str(row.lag), str(row.members), str(row.counts.total), *outcomes
+        )
+    return table
+
+
+def _line(record: dict[str, Any]) -> str:
+    where = f"{record['partition']}/{record['offset']}"
+    headers = dict(record["headers"])
+    value = record.get("value", record.get("text", record.get("hex")))
+    why = f"  ({record['undecoded']})" if "undecoded" in record and "value" not in record else ""
+    return f"{where}  {record['key']}  {headers.get('ce_id', '-')}  {_json(value)}{why}"
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
