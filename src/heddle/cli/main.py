@@ -8,7 +8,6 @@ Exit codes: 0 done · 1 the thing asked about is not so (a check failed, a signa
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 
 import typer
@@ -53,7 +52,6 @@ def exit_code(error: HeddleError) -> int:
 
 def main() -> None:
     """Entry point: every expected error is one or two lines on standard error, never a traceback."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `heddle tail … | head` ends quietly
     for name in COMMAND_MODULES:
         importlib.import_module(f"heddle.cli.{name}")
     try:
