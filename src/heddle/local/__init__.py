@@ -15,12 +15,13 @@ from heddle.local import warden
 from heddle.local.artifacts import Progress, install
 from heddle.local.cache import cache_dir
 from heddle.local.jvm import Jvm, find_java
+from heddle.local.parent import die_with_parent
 from heddle.local.ports import Ports
 from heddle.local.problems import LocalStackError
 from heddle.local.server import Server
 from heddle.local.stack import Stack, open_stack
 
-__all__ = ["LocalStackError", "Ports", "Server", "Stack", "open_local", "running_stack"]
+__all__ = ["LocalStackError", "Ports", "Server", "Stack", "die_with_parent", "open_local", "running_stack"]
 
 
 def open_local(

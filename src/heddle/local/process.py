@@ -17,7 +17,6 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 NOBODY_UID = 65534
-KILL = signal.SIGKILL
 _POLL_S = 0.02
 
 

@@ -1,8 +1,10 @@
-"""Ends a test stack whose owner has died: `python -m heddle.local.warden OWNER_PID DATA_DIR [--remove]`.
+"""Ends a test stack whose owner has died, however that died.
 
-The owner holds the other end of standard input. When that closes, by a clean end or by kill -9, the servers of the
-data folder are killed. A parent-death signal would be simpler, but exists on Linux only, fires when the *thread* that
-started a server ends, and is lost when a server changes its user.
+    python warden.py OWNER_PID DATA_DIR [--remove]
+
+The owner holds the other end of standard input. When that closes, the servers of the data folder are killed. A
+parent-death signal would be simpler, but it exists on Linux only, fires when the *thread* that started a server ends,
+and is lost when a server changes its user. Run as a file, and importing none of the package, this costs little memory.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from heddle.local import process
+import psutil  # type: ignore[import-untyped]
 
-_SERVERS = ("kafka", "registry", "postgres")
 _CHECK_OWNER_S = 1.0
+_END_S = 10.0
 
 
 def watch(data_dir: Path, *, remove: bool) -> subprocess.Popen[bytes]:
-    """Start a warden for this process. Close its standard input to release it once the stack is stopped."""
-    command = [sys.executable, "-m", "heddle.local.warden", str(os.getpid()), str(data_dir)]
+    """Start a warden for this process; `release` it once the stack is stopped."""
+    command = [sys.executable, "-P", __file__, str(os.getpid()), str(data_dir)]
     return subprocess.Popen(
         command + (["--remove"] if remove else []),
         stdin=subprocess.PIPE,
@@ -33,27 +36,42 @@ def watch(data_dir: Path, *, remove: bool) -> subprocess.Popen[bytes]:
 
 
 def release(warden: subprocess.Popen[bytes]) -> None:
+    """End a warden. It finds nothing to do when the stack is stopped already."""
     if warden.stdin is not None:
         warden.stdin.close()
     warden.wait()
 
 
-def main(owner_pid: int, data_dir: Path, *, remove: bool) -> None:
-    # A forked child of the owner may hold the pipe open after the owner's death: so its pid is watched too.
-    while os.getppid() == owner_pid:
-        readable, _, _ = select.select([sys.stdin], [], [], _CHECK_OWNER_S)
-        if readable:
-            break
-    home = data_dir / "postgres"
-    target = home.resolve()
-    for name in _SERVERS:
-        found = process.find(process.token(data_dir / name))
-        if found is not None:
-            process.end(found, process.KILL, 10.0)
+def _main(owner_pid: int, data_dir: Path, *, remove: bool) -> None:
+    _await_end(owner_pid)
+    home = (data_dir / "postgres").resolve()
+    servers = list(_servers(data_dir))
+    for server in servers:
+        server.kill()
+    psutil.wait_procs(servers, timeout=_END_S)
     if remove:
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(data_dir, ignore_errors=True)
 
 
+def _await_end(owner_pid: int) -> None:
+    """A forked child of the owner may hold the pipe open after the owner's death: so its pid is watched as well."""
+    while os.getppid() == owner_pid:
+        readable, _, _ = select.select([sys.stdin], [], [], _CHECK_OWNER_S)
+        if readable:
+            return
+
+
+def _servers(data_dir: Path) -> Iterator[psutil.Process]:
+    """Whatever carries the mark of `process.token` for a folder of this stack."""
+    mark = f"heddle.server={data_dir}{os.sep}"
+    for candidate in psutil.process_iter():
+        try:
+            if any(argument.removeprefix("-D").startswith(mark) for argument in candidate.cmdline()):
+                yield candidate
+        except psutil.Error:
+            continue
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), remove="--remove" in sys.argv)
+    _main(int(sys.argv[1]), Path(sys.argv[2]), remove="--remove" in sys.argv)
