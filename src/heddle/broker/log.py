@@ -128,8 +128,9 @@ class Reader(Protocol):
 
     def consume(self, max_records: int, max_wait_s: float) -> list[Record]: ...
 
-    def read_range(self, topic: str, partition: int, timeout_s: float) -> list[Record]:
-        """All records of a partition up to the last stable offset taken now; ends by position, not by a message.
+    def read_range(self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING) -> list[Record]:
+        """All records of a partition from `start` up to the last stable offset taken now; ends by position, not by a
+        message. `BrokerDownError` when it is not through in `timeout_s`.
 
         Use for small (compacted) topics only; leaves the assignment empty."""
 

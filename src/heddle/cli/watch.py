@@ -59,9 +59,10 @@ def lag(json: AsJson = False) -> None:
     os.chdir(project.root)
     settings = need(load_settings(), "bootstrap_servers")
     configure_logs(settings)
-    admin = KafkaBroker(settings).admin()
+    broker = KafkaBroker(settings)
+    admin = broker.admin()
     try:
-        rows = subscription_lag(admin, [subscription_of(component) for component in project.components.values()])
+        rows = subscription_lag(admin, broker, [subscription_of(component) for component in project.components.values()])
     finally:
         admin.close()
     if json:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from heddle.broker.log import NEVER_COMMITTED, Admin
+from heddle.broker.log import BEGINNING, NEVER_COMMITTED, Admin, Broker, Reader
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.subscription import Subscription
+
+EXACT_UP_TO = 100
+TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionLag:
-    """`lag` is in offsets, transaction markers included, so an idle subscription may keep a small one.
-
-    `missing`: its topic does not exist."""
+    """`lag` is in records; beyond `EXACT_UP_TO` offsets a partition it counts offsets, which transaction markers
+    and aborted records inflate. `missing`: the topic does not exist."""
 
     subscription: str
     topic: str
@@ -25,30 +27,42 @@ class SubscriptionLag:
     missing: bool = False
 
 
-def subscription_lag(admin: Admin, subscriptions: Iterable[Subscription]) -> list[SubscriptionLag]:
+def subscription_lag(admin: Admin, broker: Broker, subscriptions: Iterable[Subscription]) -> list[SubscriptionLag]:
     """Asks the broker; a handful of round trips a subscription."""
     subscriptions = list(subscriptions)
     topics = admin.topics({subscription.topic for subscription in subscriptions})
-    return [
-        _lag(admin, subscription, topics[subscription.topic].partitions)
-        if subscription.topic in topics
-        else SubscriptionLag(subscription.name, subscription.topic, 0, 0, 0, Counts(), missing=True)
-        for subscription in subscriptions
-    ]
+    reader = broker.reader()
+    try:
+        return [
+            _lag(admin, reader, subscription, topics[subscription.topic].partitions)
+            if subscription.topic in topics
+            else SubscriptionLag(subscription.name, subscription.topic, 0, 0, 0, Counts(), missing=True)
+            for subscription in subscriptions
+        ]
+    finally:
+        reader.close()
 
 
-def _lag(admin: Admin, subscription: Subscription, partitions: int) -> SubscriptionLag:
+def _lag(admin: Admin, reader: Reader, subscription: Subscription, partitions: int) -> SubscriptionLag:
     numbers = range(partitions)
     ends = admin.end_offsets(subscription.topic, numbers)
     positions = admin.group_positions(subscription.group, subscription.topic, numbers)
     counts, lag = Counts(), 0
     for partition in numbers:
         position = positions.get(partition)
-        if position is None or position.offset == NEVER_COMMITTED:
-            lag += ends[partition]
-        else:
-            lag += max(ends[partition] - position.offset, 0)
+        start = BEGINNING
+        if position is not None and position.offset != NEVER_COMMITTED:
+            start = position.offset
             counts += PartitionMetadata.unpack(position.metadata).counts
+        lag += _records_between(reader, subscription.topic, partition, start, ends[partition])
     return SubscriptionLag(
         subscription.name, subscription.topic, partitions, lag, admin.group_members(subscription.group), counts
     )
+
+
+def _records_between(reader: Reader, topic: str, partition: int, start: int, end: int) -> int:
+    """A short stretch is read, because its offsets may be markers and no records."""
+    distance = end - max(start, 0)
+    if distance <= 0 or distance > EXACT_UP_TO:
+        return max(distance, 0)
+    return len(reader.read_range(topic, partition, TIMEOUT_S, start))

@@ -1,0 +1,168 @@
+"""Reads back what the run left on the topics and in the database, and holds it against what must be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import psycopg
+
+from demo.deliveries import Expected
+from heddle.broker.kafka import KafkaBroker
+from heddle.broker.log import Record
+from heddle.delivery import envelope
+from heddle.delivery.metadata import Counts
+from heddle.delivery.subscription import Subscription
+from heddle.event import ID, SOURCE
+from heddle.operations.lag import SubscriptionLag, subscription_lag
+
+READ_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Where everything stood before the run: a stack may have seen many."""
+
+    ends: dict[str, dict[int, int]]
+    counts: dict[str, Counts]
+
+
+@dataclass(slots=True)
+class Census:
+    """`entries`: ledger event identity by entry id. `checks`: invariant → holds."""
+
+    records: dict[str, int] = field(default_factory=dict)
+    dead: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    settled: dict[str, Counts] = field(default_factory=dict)
+    debits: Decimal = Decimal(0)
+    credits: Decimal = Decimal(0)
+    checks: dict[str, bool] = field(default_factory=dict)
+    latencies_s: list[float] = field(default_factory=list)
+
+
+def baseline(broker: KafkaBroker, subscriptions: Iterable[Subscription]) -> Baseline:
+    subscriptions = list(subscriptions)
+    names = {t for s in subscriptions for t in (s.topic, s.dead_letter_topic)}
+    admin = broker.admin()
+    try:
+        topics = admin.topics(names)
+        ends = {name: admin.end_offsets(name, range(topics[name].partitions)) for name in names}
+        counts = {row.subscription: row.counts for row in subscription_lag(admin, broker, subscriptions)}
+    finally:
+        admin.close()
+    return Baseline(ends, counts)
+
+
+def take_census(
+    broker: KafkaBroker, subscriptions: Iterable[Subscription], before: Baseline, run: str, expected: Expected,
+    sent_at: dict[str, float], accepted: int, dsn: str,
+) -> Census:  # fmt: skip
+    """Reads the run's part of every topic, then the ledger."""
+    subscriptions = list(subscriptions)
+    census = Census()
+    kept: dict[str, list[Record]] = {}
+    for topic, ends in before.ends.items():
+        kept[topic] = _since(broker, topic, ends)
+        census.records[topic] = len(kept[topic])
+    admin = broker.admin()
+    try:
+        rows = subscription_lag(admin, broker, subscriptions)
+    finally:
+        admin.close()
+    for row in rows:
+        census.settled[row.subscription] = _difference(row.counts, before.counts[row.subscription])
+    _count_dead_letters(census, subscriptions, kept)
+    _check_conservation(census, rows, subscriptions, accepted)
+    _check_ledger(census, run, expected, dsn)
+    _measure_latency(census, kept["ledger.entry.v1"], sent_at, kept["crm-deals.raw"], dsn)
+    return census
+
+
+def _since(broker: KafkaBroker, topic: str, ends: dict[int, int]) -> list[Record]:
+    reader = broker.reader()
+    try:
+        return [r for partition, start in ends.items() for r in reader.read_range(topic, partition, READ_TIMEOUT_S, start)]
+    finally:
+        reader.close()
+
+
+def _difference(after: Counts, before: Counts) -> Counts:
+    outcomes = {outcome: count - before.by_outcome[outcome] for outcome, count in after.by_outcome.items()}
+    return Counts(outcomes, after.recovered - before.recovered)
+
+
+def _count_dead_letters(census: Census, subscriptions: list[Subscription], kept: dict[str, list[Record]]) -> None:
+    for subscription in subscriptions:
+        for record in kept[subscription.dead_letter_topic]:
+            headers = {name: (value or b"").decode() for name, value in record.headers if envelope.is_ours(name)}
+            if headers[envelope.STATE] == envelope.State.WAITING:
+                cause, fingerprint = "waits for an earlier event of its key", ""
+            else:
+                cause = f"{headers[envelope.CLASS]}: {headers[envelope.CODE]} at {headers.get(envelope.PATH, '-')}"
+                fingerprint = headers[envelope.FINGERPRINT]
+            census.dead[subscription.name, cause, fingerprint] += 1
+
+
+def _check_conservation(
+    census: Census, rows: list[SubscriptionLag], subscriptions: list[Subscription], accepted: int
+) -> None:
+    checks = census.checks
+    checks["every accepted delivery is in a raw topic"] = accepted <= sum(
+        n for topic, n in census.records.items() if topic.endswith(".raw")
+    )
+    checks["nothing is left to read"] = all(row.lag == 0 for row in rows)
+    for subscription in subscriptions:
+        settled = census.settled[subscription.name].total
+        checks[f"{subscription.name}: records in = sum of outcomes"] = settled == census.records[subscription.topic]
+
+
+def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "select source_id, kind, account, debit, credit from ledger.entry_line where source_id like %s",
+            [f"%{run}-%"],
+        ).fetchall()
+    census.debits = sum((row[3] for row in rows), Decimal(0))
+    census.credits = sum((row[4] for row in rows), Decimal(0))
+    lines: Counter[tuple[str, str]] = Counter((row[0], row[1]) for row in rows)
+    billed = {row[0]: row[3] for row in rows if row[1] == "INVOICE" and row[3]}
+    want = {f"INV-{deal}": Decimal(value) for deal, value in expected.invoiced.items()}
+    paid = {source_id.removeprefix("pi_") for source_id, kind in lines if kind == "PAYMENT"}
+    census.checks |= {
+        "debits = credits": census.debits == census.credits,
+        "each source id exactly once in the ledger": all(count == 2 for count in lines.values()),
+        "every won, priced deal is billed at its value, and no other": _same_money(billed, want),
+        "every invoice is paid, and no other": paid == set(want),
+        "each deal without a price is a dead letter": len(expected.unpriced)
+        <= sum(n for (name, _, _), n in census.dead.items() if name == "deal-to-invoice"),
+    }
+
+
+def _same_money(billed: dict[str, Decimal], want: dict[str, Decimal]) -> bool:
+    """Deals won for nothing have no debit other than zero, which is no line to compare."""
+    return billed == {key: value for key, value in want.items() if value}
+
+
+def _measure_latency(
+    census: Census, entries: list[Record], sent_at: dict[str, float], raw: list[Record], dsn: str
+) -> None:
+    """From the first time the CRM sent a won deal to the commit of its ledger rows. One clock: one machine."""
+    deals = {record.key: sent_at[_header(record, ID)] for record in raw if _header(record, ID) in sent_at}
+    with psycopg.connect(dsn) as connection:
+        applied = {
+            (source, event_id): moment.timestamp()
+            for source, event_id, moment in connection.execute(
+                "select ce_source, ce_id, applied_at from ledger.heddle_inbox"
+            )
+        }
+    for record in entries:
+        moment = applied.get((_header(record, SOURCE), _header(record, ID)))
+        began = deals.get((record.key or b"").replace(b"invoice%3AINV-", b""))
+        if moment is not None and began is not None:
+            census.latencies_s.append(moment - began)
+
+
+def _header(record: Record, name: str) -> str:
+    return next(((value or b"").decode() for header, value in record.headers if header == name), "")
