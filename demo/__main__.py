@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace, workers: subprocess.Popen[bytes]) -> int:
     payments = PaymentsPlayer(broker, registry, run, f"{gateway}/hooks/payments", secret("payments/webhook").resolve())
     payments.start()
     payments.listening.wait(READY_TIMEOUT_S)
-    say(f"the CRM posts {len(deliveries):,} deliveries, {options.rate:.0f} a second; the card processor answers invoices")
+    say(f"the CRM posts {len(deliveries):,} deliveries, {options.rate:.0f} a second; a card processor pays invoices")
     killed: list[int] = []
 
     def on_sent(number: int) -> None:

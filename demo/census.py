@@ -83,7 +83,9 @@ def take_census(
 def _since(broker: KafkaBroker, topic: str, ends: dict[int, int]) -> list[Record]:
     reader = broker.reader()
     try:
-        return [r for partition, start in ends.items() for r in reader.read_range(topic, partition, READ_TIMEOUT_S, start)]
+        return [
+            r for partition, start in ends.items() for r in reader.read_range(topic, partition, READ_TIMEOUT_S, start)
+        ]
     finally:
         reader.close()
 

@@ -112,7 +112,5 @@ def _insert(deliveries: list[CrmDelivery], dice: random.Random, delivery: CrmDel
 def _expected(changes: list[CrmDelivery], held: frozenset[str]) -> Expected:
     won = {c.deal: json.loads(c.body) for c in changes if b'"Won"' in c.body}
     unpriced = frozenset(deal for deal, row in won.items() if row["product"] == UNPRICED and deal not in held)
-    invoiced = {
-        deal: int(row["close_value"]) for deal, row in won.items() if deal not in unpriced and deal not in held
-    }
+    invoiced = {deal: int(row["close_value"]) for deal, row in won.items() if deal not in unpriced and deal not in held}
     return Expected(invoiced, unpriced, held)

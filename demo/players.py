@@ -61,7 +61,12 @@ async def post(client: httpx2.AsyncClient, url: str, body: bytes, headers: dict[
 
 
 async def play_crm(
-    url: str, secret: str, deliveries: Sequence[CrmDelivery], rate: float, answers: Answers, on_sent: Callable[[int], None]
+    url: str,
+    secret: str,
+    deliveries: Sequence[CrmDelivery],
+    rate: float,
+    answers: Answers,
+    on_sent: Callable[[int], None],
 ) -> None:
     """Post all, `rate` a second, deliveries of one deal in order."""
     lanes: list[asyncio.Queue[CrmDelivery | None]] = [asyncio.Queue() for _ in range(LANES)]
@@ -175,5 +180,3 @@ def stripe_event(invoice: Invoice) -> dict[str, Any]:
         "created": created,
         "data": {"object": intent},
     }
-
-

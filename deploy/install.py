@@ -31,7 +31,10 @@ def main():
     pip(["install", "--no-deps", "--no-build-isolation", "-e", ROOT], 1)
     with open(STAMP, "w") as stamp:
         stamp.write(sys.version)
-    say("Heddle is installed in ./.venv (Python %d.%d.%d, %.0f s)" % (tuple(sys.version_info[:3]) + (time.monotonic() - started,)))
+    say(
+        "Heddle is installed in ./.venv (Python %d.%d.%d, %.0f s)"
+        % (tuple(sys.version_info[:3]) + (time.monotonic() - started,))
+    )
     sys.stdout.write("\n")
 
 
@@ -39,7 +42,11 @@ def fresh_venv():
     """A venv of this very interpreter; one of another version or with a broken link is made anew."""
     wanted = "%d.%d" % tuple(sys.version_info[:2])
     try:
-        have = subprocess.check_output([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).decode().strip()
+        have = (
+            subprocess.check_output([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+            .decode()
+            .strip()
+        )
     except (OSError, subprocess.CalledProcessError):
         have = None
     if have == wanted:
@@ -66,7 +73,9 @@ def pip(arguments, total):
             say("unpacking %d packages" % total)
     if process.wait() != 0:
         sys.stdout.write("\n" + "".join(lines[-15:]))
-        fail("pip could not install the locked packages; the lines above say why (no network? full disk?). Then run make again")
+        fail(
+            "pip could not install the locked packages; the lines above say why (no network? full disk?); then run make again"
+        )
 
 
 def say(text):

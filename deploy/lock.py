@@ -10,6 +10,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESOLVER = "uv==0.13.9"
+FLAGS = (
+    "--all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate"
+    " --no-sources -q -o requirements.lock"
+)
 
 
 def main() -> None:
@@ -20,9 +24,7 @@ def main() -> None:
         tool = Path(folder, "resolver")
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", tool, RESOLVER], check=True)
         subprocess.run(
-            [tool / "bin" / "uv", "pip", "compile", "pyproject.toml", extra, "--all-extras", "--universal"]
-            + ["--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate"]
-            + ["--no-sources", "-q", "-o", "requirements.lock"],
+            [tool / "bin" / "uv", "pip", "compile", "pyproject.toml", extra, *FLAGS.split()],
             check=True,
             cwd=ROOT,
         )

@@ -18,7 +18,10 @@ def main() -> int:
     for name, command in STEPS:
         started = time.monotonic()
         result = subprocess.run([f"{sys.prefix}/bin/{command[0]}", *command[1:]], capture_output=True, text=True)
-        print(f"check: {name:<13} {'ok' if result.returncode == 0 else 'FAILED'}  {time.monotonic() - started:.1f} s", flush=True)
+        print(
+            f"check: {name:<13} {'ok' if result.returncode == 0 else 'FAILED'}  {time.monotonic() - started:.1f} s",
+            flush=True,
+        )
         if result.returncode:
             print(result.stdout + result.stderr)
             return 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -45,9 +44,7 @@ class Lineage(NamedTuple):
 
     def pack(self) -> bytes:
         """`1;<revision>;<root source>;<root id>`; only the last part may hold a semicolon."""
-        return b";".join(
-            (_LINEAGE_VERSION, self.revision.encode(), self.root.source.encode(), self.root.id.encode())
-        )
+        return b";".join((_LINEAGE_VERSION, self.revision.encode(), self.root.source.encode(), self.root.id.encode()))
 
     @staticmethod
     def unpack(packed: bytes) -> Lineage:
@@ -83,7 +80,6 @@ class Draft(Generic[T]):
     value: T
     id: str
     time: datetime
-    tenant: str = "default"
 
 
 def stable_id(*parts: str) -> str:
@@ -147,9 +143,7 @@ class ParsedHeaders(NamedTuple):
     extra: RawHeaders
 
 
-def parse_headers(
-    headers: RawHeaders, topic: str, partition: int, offset: int, timestamp_ms: int
-) -> ParsedHeaders:
+def parse_headers(headers: RawHeaders, topic: str, partition: int, offset: int, timestamp_ms: int) -> ParsedHeaders:
     """Never raises: a record that no Heddle wrote gets an identity from its coordinates and its append time."""
     known: dict[str, bytes] = {}
     extra: RawHeaders = []
@@ -174,6 +168,3 @@ def parse_headers(
         lineage = Lineage("", identity)
     trace = known.get(TRACEPARENT)
     return ParsedHeaders(identity, time, lineage, trace if valid_traceparent(trace) else None, extra)
-
-
-KeyOf = Callable[[T], bytes]

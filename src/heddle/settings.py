@@ -33,13 +33,19 @@ class Settings(BaseSettings):
     registry_password: SecretStr | None = None
     registry_ca: str = Field("", description="CA file for a registry behind private TLS")
     dsn: SecretStr | None = Field(None, description="PostgreSQL of the local stack or an existing one")
-    instance: str = Field("0", pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$", description="stable name of this copy of the workers")
-    local: bool = Field(False, description="set by us when the local stack fills the gaps; topics then have one replica")
+    instance: str = Field(
+        "0", pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$", description="stable name of this copy of the workers"
+    )
+    local: bool = Field(
+        False, description="set by us when the local stack fills the gaps; topics then have one replica"
+    )
 
     batch_max_records: int = Field(2000, ge=1, le=100_000)
     batch_max_bytes: int = Field(8 * 2**20, ge=1)
     batch_max_wait_s: float = Field(0.02, gt=0, le=5, description="how long a batch waits to fill")
-    batch_deadline_s: float = Field(60.0, gt=0, lt=300, description="cuts the unattempted tail; below max.poll.interval")
+    batch_deadline_s: float = Field(
+        60.0, gt=0, lt=300, description="cuts the unattempted tail; below max.poll.interval"
+    )
     drain_timeout_s: float = Field(20.0, gt=0, description="how long SIGTERM may take")
     transaction_timeout_s: float = Field(15.0, gt=0)
     session_timeout_s: float = Field(6.0, ge=6.0, description="how long a dead worker keeps its partitions")
@@ -47,7 +53,9 @@ class Settings(BaseSettings):
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(8080, ge=0, le=65535, description="0 = a free port")
-    gateway_base_url: str = Field("", description="public URL before the path, where a proxy changes it (signed by HubSpot)")
+    gateway_base_url: str = Field(
+        "", description="public URL before the path, where a proxy changes it (signed by HubSpot)"
+    )
     gateway_max_body_bytes: int = Field(2**20, ge=1)
     gateway_max_in_flight_bytes: int = Field(64 * 2**20, ge=1)
     gateway_max_requests: int = Field(512, ge=1, description="requests being served at once; more get 503")
@@ -74,7 +82,9 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(f"setting {name}: {first['msg']}", hint="correct or unset it") from error
     stack = _stack_state()
     gaps = {
-        name: stack[name] for name in ("bootstrap_servers", "registry_url", "dsn") if stack.get(name) and not getattr(settings, name)
+        name: stack[name]
+        for name in ("bootstrap_servers", "registry_url", "dsn")
+        if stack.get(name) and not getattr(settings, name)
     }
     if not gaps:
         return settings

@@ -62,7 +62,9 @@ def lag(json: AsJson = False) -> None:
     broker = KafkaBroker(settings)
     admin = broker.admin()
     try:
-        rows = subscription_lag(admin, broker, [subscription_of(component) for component in project.components.values()])
+        rows = subscription_lag(
+            admin, broker, [subscription_of(component) for component in project.components.values()]
+        )
     finally:
         admin.close()
     if json:
@@ -95,9 +97,7 @@ def _lag_table(rows: list[SubscriptionLag]) -> Table:
             table.add_row(row.subscription, row.topic, "no topic: run `heddle apply`")
             continue
         outcomes = [str(row.counts.by_outcome[outcome] or "") for outcome in Outcome]
-        table.add_row(
-            row.subscription, row.topic, str(row.lag), str(row.members), str(row.counts.total), *outcomes
-        )
+        table.add_row(row.subscription, row.topic, str(row.lag), str(row.members), str(row.counts.total), *outcomes)
     return table
 
 
@@ -111,4 +111,3 @@ def _line(record: dict[str, Any]) -> str:
 
 def _json(value: Any) -> str:
     return orjson.dumps(value, default=str).decode()
-

@@ -31,9 +31,7 @@ def open_step(component: Component, project: str, code_digest: str, registry: Re
             raise UsageError(f"{component.name} is neither source, flow nor sink")
 
 
-def _flow_step(
-    flow: Flow[Any, Any], project: str, code_digest: str, registry: Registry, settings: Settings
-) -> Step:
+def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: Registry, settings: Settings) -> Step:
     target = contract_of(flow.writes)
     reader: AvroCodec[Any] = AvroCodec(contract_of(flow.reads), registry)
     writer: AvroCodec[Any] = AvroCodec(target, registry)

@@ -105,9 +105,7 @@ class ConvertStep(NoFence):
         return Outgoing(contract.topic, contract.key_of(draft.value), codec.encode(draft.value), headers)
 
 
-def run_in_order(
-    records: Sequence[Record], deadline: float, by_key: bool, one: Callable[[int, Record], Result]
-) -> Run:
+def run_in_order(records: Sequence[Record], deadline: float, by_key: bool, one: Callable[[int, Record], Result]) -> Run:
     """`one` on each record until the deadline. A failed record's key is skipped from there on; what interrupts
     cuts the tail: everything before it stands, it and the rest count as unattempted."""
     results: list[Result] = []

@@ -74,7 +74,7 @@ class PartitionMetadata:
             "x": self.suspect,
             "m": self.range_mark,
             "a": self.audit_head,
-            "n": [*self.counts.by_outcome.values(), self.counts.recovered],
+            "n": [*(self.counts.by_outcome[outcome] for outcome in _OUTCOMES), self.counts.recovered],
         }
         text = f"{FORMAT_VERSION}:{orjson.dumps(body).decode()}"
         if len(text) > MAX_BYTES:

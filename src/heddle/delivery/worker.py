@@ -244,7 +244,7 @@ class Worker:
             raise UsageError(f"{self._subscription.name}: no topic {', '.join(missing)}", hint="run `heddle apply`")
         if topics[name].partitions != topics[dead_letters].partitions:
             raise UsageError(
-                f"{name} has {topics[name].partitions} partitions, {dead_letters} has {topics[dead_letters].partitions}",
+                f"{name} and {dead_letters} have {topics[name].partitions} and {topics[dead_letters].partitions} partitions",
                 hint="run `heddle plan` for what to do",
             )
         limits = [
@@ -278,5 +278,3 @@ def _delays() -> Iterator[float]:
     while True:
         yield delay
         delay = min(delay * 2, WAIT_MAX_S)
-
-

@@ -1,0 +1,88 @@
+"""Identity, keys and headers: formats that are fixed for ever, so these values may never change."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heddle.event import (
+    EVENT_HEADERS,
+    Identity,
+    Lineage,
+    derived_id,
+    entity_key,
+    event_headers,
+    event_time,
+    parse_headers,
+    stable_id,
+    valid_traceparent,
+)
+
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_stable_id_is_what_it_was() -> None:
+    assert stable_id("a", "bc") == "fzm5cvbh3rvgupckkc7er3fsma"
+    assert stable_id("ab", "c") != stable_id("a", "bc")
+
+
+def test_derived_id_changes_with_each_part_and_with_nothing_else() -> None:
+    parent = Identity("/sources/crm", "e1")
+    ids = {
+        derived_id(parent, "f", "a.b.v1", "default/1", 0),
+        derived_id(parent._replace(id="e2"), "f", "a.b.v1", "default/1", 0),
+        derived_id(parent._replace(source="/x"), "f", "a.b.v1", "default/1", 0),
+        derived_id(parent, "g", "a.b.v1", "default/1", 0),
+        derived_id(parent, "f", "a.b.v2", "default/1", 0),
+        derived_id(parent, "f", "a.b.v1", "default/2", 0),
+        derived_id(parent, "f", "a.b.v1", "default/1", 1),
+    }
+    assert len(ids) == 7
+
+
+def test_key_is_escaped_so_that_tenant_and_entity_cannot_run_together() -> None:
+    assert entity_key("INV/1 é", "a/b") == b"a%2Fb/INV%2F1%20%C3%A9"
+    assert entity_key("7") == b"default/7"
+
+
+def test_time_is_utc_with_microseconds_and_refuses_a_naive_one() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 6, timezone(timedelta(hours=2)))
+    assert event_time(moment) == "2026-01-02T01:04:05.000006Z"
+    with pytest.raises(ValueError, match="zone"):
+        event_time(moment.replace(tzinfo=None))
+
+
+@given(st.text(), st.text(), st.sampled_from(["", "abc.0"]))
+def test_lineage_survives_any_root_id(source: str, root_id: str, revision: str) -> None:
+    lineage = Lineage(revision, Identity(source.replace(";", ""), root_id))
+    assert Lineage.unpack(lineage.pack()) == lineage
+
+
+def test_lineage_of_a_newer_format_is_refused_not_guessed() -> None:
+    with pytest.raises(ValueError, match="version"):
+        Lineage.unpack(b"2;x;y;z")
+
+
+def test_headers_round_trip_and_foreign_ones_travel_along_untouched() -> None:
+    extra = [("x-a", b"1"), ("x-a", None), ("x-b", b"")]
+    lineage = Lineage("r.0", Identity("/s", "root"))
+    time = event_time(datetime(2026, 1, 1, tzinfo=UTC)).encode()
+    headers = event_headers(Identity("/s", "1"), "a.b.v1", time, lineage.pack(), TRACE, extra)
+    assert {name for name, _ in headers[:7]} == EVENT_HEADERS
+    parsed = parse_headers(headers, "a.b.v1", 0, 9, 0)
+    assert parsed == (Identity("/s", "1"), time, lineage, TRACE, extra)
+
+
+def test_a_foreign_record_has_an_identity_from_its_coordinates() -> None:
+    parsed = parse_headers([("traceparent", b"nonsense")], "t", 3, 9, 1_000)
+    assert parsed.identity == Identity("/topics/t", "3-9")
+    assert parsed.time == b"1970-01-01T00:00:01.000000Z"
+    assert parsed.lineage.root == parsed.identity
+    assert parsed.traceparent is None
+
+
+@pytest.mark.parametrize("bad", [b"", TRACE.upper(), TRACE[:-1], b"01" + TRACE[2:], TRACE + b"-", None])
+def test_traceparent_shape(bad: bytes | None) -> None:
+    assert valid_traceparent(TRACE)
+    assert not valid_traceparent(bad)
