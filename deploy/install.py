@@ -74,7 +74,7 @@ def pip(arguments, total):
     if process.wait() != 0:
         sys.stdout.write("\n" + "".join(lines[-15:]))
         fail(
-            "pip could not install the locked packages; the lines above say why (no network? full disk?); then run make again"
+            "pip could not install the locked packages; the lines above say why (network? disk?); then run make again"
         )
 
 

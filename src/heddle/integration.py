@@ -9,7 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from heddle.broker.log import Record
 from heddle.errors import Failure, UsageError
@@ -22,10 +22,10 @@ W = TypeVar("W")
 Order = Literal["park", "continue"]
 Start = Literal["earliest", "latest"]
 
-Output = W | Iterable[W] | None
-SyncFunction = Callable[[R], Output[W]] | Callable[[R, Event[R]], Output[W]]
-AsyncFunction = Callable[[R], Awaitable[Output[W]]] | Callable[[R, Event[R]], Awaitable[Output[W]]]
-Handler = Mapping[R, W] | SyncFunction[R, W] | AsyncFunction[R, W]
+Output: TypeAlias = W | Iterable[W] | None
+SyncFunction: TypeAlias = Callable[[R], Output[W]] | Callable[[R, Event[R]], Output[W]]
+AsyncFunction: TypeAlias = Callable[[R], Awaitable[Output[W]]] | Callable[[R, Event[R]], Awaitable[Output[W]]]
+Handler: TypeAlias = Mapping[R, W] | SyncFunction[R, W] | AsyncFunction[R, W]
 
 
 class Outcome(StrEnum):

@@ -84,5 +84,5 @@ def _check_format(version: bytes | None) -> None:
     if version != str(envelope.FORMAT_VERSION).encode():
         raise BrokerError(
             f"a dead-letter entry has format version {version!r}; this Heddle reads {envelope.FORMAT_VERSION}",
-            hint="a newer Heddle or another program wrote to the dead-letter topic: run that version, or move the record",
+            hint="a newer Heddle or another program wrote it: run that version, or move the record",
         )

@@ -244,7 +244,7 @@ class Worker:
             raise UsageError(f"{self._subscription.name}: no topic {', '.join(missing)}", hint="run `heddle apply`")
         if topics[name].partitions != topics[dead_letters].partitions:
             raise UsageError(
-                f"{name} and {dead_letters} have {topics[name].partitions} and {topics[dead_letters].partitions} partitions",
+                f"{name} and {dead_letters} have different numbers of partitions",
                 hint="run `heddle plan` for what to do",
             )
         limits = [
