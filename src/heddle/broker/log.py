@@ -17,6 +17,7 @@ NEVER_COMMITTED = -1
 ANY_PARTITION = -1
 BEGINNING = -2
 END = -1
+FIRST_RECORD_WAIT_S = 0.25
 
 
 class Record(NamedTuple):
@@ -90,9 +91,11 @@ class Consumer(Protocol):
     """
 
     def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
-        """At most `max_records`; returns early once `max_wait_s` has passed. May be empty while rebalancing.
+        """Wait up to `FIRST_RECORD_WAIT_S` for a first record, then up to `max_wait_s` for a batch of `max_records`.
 
-        Raises `OffsetLostError` when a started offset is out of the log's range."""
+        Returns as soon as the batch is full or the assignment has changed, so it may be empty; what it returns is of
+        started partitions that are still ours. Raises `OffsetLostError` when a started offset is out of the log's
+        range, and never a record that it has already taken from the log is lost by an error: it comes first."""
 
     def take_rebalance(self) -> Rebalance:
         """What changed in the assignment since the last call; forgets it."""
@@ -153,7 +156,9 @@ class Producer(Protocol):
         Raises `BrokerError` for a record that the log will not take (too large: the message names topic and size)."""
 
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
-        """Commit group positions with the transaction. Raises `StaleGenerationError` (abort, re-run) or `FencedError`."""
+        """Commit group positions with the transaction.
+
+        Raises `StaleGenerationError` (abort, re-run) or `FencedError`."""
 
     def commit(self, timeout_s: float) -> None:
         """Raises `StaleGenerationError`, `FencedError`, `CommitUnknownError` (call again, or exit), or

@@ -1,0 +1,187 @@
+"""Group consumer and reader of the in-memory broker."""
+
+# ruff: noqa: ARG002 - the protocol has time-outs where memory does not wait
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Position, Rebalance, Record
+from heddle.broker.memory.cluster import Cluster
+from heddle.broker.memory.groups import Member, MemoryGroupMetadata
+from heddle.errors import BrokerError
+
+_NOTHING: frozenset[int] = frozenset()
+_POLL_S = 0.05
+
+
+class _Fetcher:
+    """Positions of one topic, and reading on from them in turn."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.topic = ""
+        self.positions: dict[int, int] = {}
+
+    def read(self, max_records: int) -> list[Record]:
+        records: list[Record] = []
+        for partition, offset in self.positions.items():
+            if len(records) == max_records:
+                break
+            log = self._cluster.partition(self.topic, partition)
+            found, self.positions[partition] = log.read(offset, max_records - len(records))
+            records += found
+        for partition in {record.partition for record in records}:  # the others come first next time
+            self.positions[partition] = self.positions.pop(partition)
+        return records
+
+    def fill(self, max_records: int, max_wait_s: float, serve: Callable[[], bool]) -> list[Record]:
+        """Wait for a first record, or until `serve` says that the group has changed; then wait to fill the batch."""
+        records: list[Record] = []
+        deadline = time.monotonic() + FIRST_RECORD_WAIT_S
+        while True:
+            self._cluster.expire_transactions()
+            changed = serve()
+            found = self.read(max_records - len(records))
+            if found and not records:
+                deadline = time.monotonic() + max_wait_s
+            records += found
+            left = deadline - time.monotonic()
+            if changed or left <= 0 or len(records) == max_records:
+                return [record for record in records if record.partition in self.positions]
+            self._cluster.changed.wait(min(left, _POLL_S))
+
+
+class MemoryConsumer:
+    def __init__(self, cluster: Cluster, group: str, topic: str) -> None:
+        self._cluster = cluster
+        self._group = cluster.group(group)
+        self._topic = topic
+        self._member: Member | None = None
+        self._owned: frozenset[int] = _NOTHING
+        self._change = Rebalance(_NOTHING, _NOTHING, _NOTHING)
+        self._fetcher = _Fetcher(cluster)
+        self._fetcher.topic = topic
+
+    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+        with self._cluster.changed:
+            return self._fetcher.fill(max_records, max_wait_s, self._serve_group)
+
+    def take_rebalance(self) -> Rebalance:
+        change, self._change = self._change, Rebalance(_NOTHING, _NOTHING, _NOTHING)
+        return change
+
+    def assignment(self) -> frozenset[int]:
+        return self._owned
+
+    def group_metadata(self) -> MemoryGroupMetadata:
+        if self._member is None:
+            return MemoryGroupMetadata(self._group.name, "", -1)
+        return MemoryGroupMetadata(self._group.name, self._member.name, self._member.generation)
+
+    def committed(self, partitions: Iterable[int], timeout_s: float) -> dict[int, Position]:
+        with self._cluster.changed:
+            return self._cluster.committed(self._group.name, self._topic, partitions, timeout_s)
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        foreign = offsets.keys() - self._owned
+        if foreign:
+            raise BrokerError(f"partitions {sorted(foreign)} of {self._topic} are not assigned to this consumer")
+        with self._cluster.changed:
+            self._fetcher.positions.update(offsets)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        with self._cluster.changed:
+            for partition in partitions:
+                self._fetcher.positions.pop(partition, None)
+
+    def watermarks(self, partition: int, timeout_s: float) -> tuple[int, int]:
+        with self._cluster.changed:
+            log = self._cluster.partition(self._topic, partition)
+            return log.first, log.last_stable
+
+    def close(self) -> None:
+        with self._cluster.changed:
+            if self._member is not None:
+                self._group.leave(self._member)
+                self._member = None
+            self._owned = _NOTHING
+            self._fetcher.positions.clear()
+            self._cluster.changed.notify_all()
+
+    def expel(self) -> None:
+        """What the group coordinator does to a member whose session has timed out."""
+        if self._member is not None:
+            self._group.leave(self._member)
+            self._cluster.changed.notify_all()
+
+    def _serve_group(self) -> bool:
+        """Take part in the group; true when the assignment may have changed."""
+        group, now_s = self._group, self._cluster.clock()
+        if self._member is not None and self._member.name not in group.members:
+            self._take(lost=self._owned)
+            self._member = None
+        if self._member is None:
+            self._member = group.join(now_s)
+        changed = self._sync(self._member)
+        generation = group.generation
+        group.poll(self._member, self._owned, len(self._cluster.topic(self._topic).partitions), now_s)
+        if group.generation != generation:
+            changed = self._sync(self._member)
+            self._cluster.changed.notify_all()
+        return changed
+
+    def _sync(self, member: Member) -> bool:
+        """Take in what the last completed generation gave us."""
+        if member.generation == member.granted:
+            return False
+        member.generation = member.granted
+        revoked, assigned = self._owned - member.target, member.target - self._owned
+        self._take(assigned=assigned, revoked=revoked)
+        if revoked:  # what we gave back goes to its new owner in the next generation
+            self._group.rebalance()
+        return True
+
+    def _take(
+        self, assigned: frozenset[int] = _NOTHING, revoked: frozenset[int] = _NOTHING, lost: frozenset[int] = _NOTHING
+    ) -> None:
+        self._owned = (self._owned - revoked - lost) | assigned
+        for partition in revoked | lost:
+            self._fetcher.positions.pop(partition, None)
+        change = self._change
+        self._change = Rebalance(
+            change.assigned - revoked - lost | assigned, change.revoked | revoked, change.lost | lost
+        )
+
+
+class MemoryReader:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._fetcher = _Fetcher(cluster)
+
+    def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
+        with self._cluster.changed:
+            self._fetcher.topic = topic
+            self._fetcher.positions = {p: self._offset(topic, p, offset) for p, offset in offsets.items()}
+
+    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+        with self._cluster.changed:
+            return self._fetcher.fill(max_records, max_wait_s, lambda: False)
+
+    def read_range(self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING) -> list[Record]:
+        with self._cluster.changed:
+            self._fetcher.positions.clear()
+            log = self._cluster.partition(topic, partition)
+            return log.read(self._offset(topic, partition, start), log.end + 1)[0]
+
+    def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int:
+        with self._cluster.changed:
+            return self._cluster.partition(topic, partition).last_stable
+
+    def close(self) -> None:
+        self._fetcher.positions.clear()
+
+    def _offset(self, topic: str, partition: int, offset: int) -> int:
+        log = self._cluster.partition(topic, partition)
+        return {BEGINNING: log.first, END: log.last_stable}.get(offset, offset)
