@@ -94,9 +94,9 @@ def _step(value: Any, step: str) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    level: list[Any] = [value]
-    for _ in range(MAX_JSON_DEPTH + 1):
-        level = [child for parent in level for child in _children(parent)]
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
         if not level:
             return
     raise MalformedJsonError(f"the body nests deeper than {MAX_JSON_DEPTH} levels")

@@ -52,12 +52,10 @@ def hubspot_events(delivery: Delivery) -> Iterator[Part]:
     for path, event in _objects(delivery.json(), ""):
         tenant, entity = _text(event, path, "portalId"), _text(event, path, "objectId")
         kind, stamp = _text(event, path, "subscriptionType"), _text(event, path, "occurredAt")
-        if not stamp.isdecimal():
-            raise ContractError("the vendor sent a time that is not milliseconds", path=f"{path}.occurredAt")
         # Two properties of one object can change in the same millisecond.
         changed = event.get("propertyName")
         kind = f"{kind}.{changed}" if isinstance(changed, str) else kind
-        moment = datetime.fromtimestamp(int(stamp) / 1000, UTC)
+        moment = _from_milliseconds(stamp, f"{path}.occurredAt")
         yield Part(event, stable_id(tenant, entity, kind, stamp), kind, tenant, entity, moment)
 
 
@@ -91,3 +89,10 @@ def _moment(text: str, path: str, *, naive_is_utc: bool = False) -> datetime:
             raise ContractError("the vendor sent a time without zone", path=path)
         moment = moment.replace(tzinfo=UTC)
     return moment
+
+
+def _from_milliseconds(text: str, path: str) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(text) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ContractError("the vendor sent a time that is not milliseconds since 1970", path=path) from None
