@@ -19,10 +19,11 @@ from hashlib import file_digest, sha256
 from importlib.resources import files
 from pathlib import Path
 
-from heddle.errors import DependencyDownError, UsageError
+from heddle.errors import DependencyDownError
 from heddle.local.cache import locked
-from heddle.local.problems import LocalStackError, explain_oserror
+from heddle.local.problems import LocalStackError, explain_oserror, not_installed
 
+_CONTENTS = "contents.json"
 _DOWNLOADS_AT_ONCE = 8
 
 # A checked file gets this modification time: a later start trusts size and time without hashing 200 MB again,
@@ -96,13 +97,24 @@ def install(
     return _programs(cache, lock)
 
 
+def distrust(cache: Path, lock: Sequence[Artifact] | None = None) -> None:
+    """Forget what was checked, so that the next `install` looks at every byte again."""
+    with locked(cache):
+        for artifact in lock or read_lock():
+            target = _target(cache, artifact)
+            if target.is_dir():
+                (target / _CONTENTS).unlink(missing_ok=True)
+            elif target.exists():
+                os.utime(target)
+
+
 def fetch_with_jgo(artifact: Artifact, folder: Path, progress: Progress) -> Path:
     """Download by jgo's artifact layer, which walks no dependencies and needs no Java."""
     try:
         from jgo.maven import MavenContext
         from jgo.maven._resolver import PythonResolver
     except ImportError:
-        raise UsageError("the local stack's packages are not installed", hint="pip install 'heddle[local]'") from None
+        raise not_installed() from None
 
     @contextmanager
     def report(_name: str, _total: int) -> Iterator[Progress]:
@@ -177,14 +189,14 @@ def _unpack(archive: Path, target: Path) -> None:
         with tarfile.open(archive) as tar:
             tar.extractall(fresh, filter="data")
         contents = {str(p.relative_to(fresh)): _look(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
-        (fresh / "contents.json").write_text(json.dumps(contents), encoding="utf-8")
+        (fresh / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         os.replace(fresh, target)
 
 
 def _is_whole(folder: Path) -> bool:
     try:
-        contents = json.loads((folder / "contents.json").read_text(encoding="utf-8"))
+        contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
         return all(_look(folder / name) == look for name, look in contents.items())
     except (OSError, ValueError):
         return False

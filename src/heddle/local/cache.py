@@ -1,9 +1,9 @@
 """The per-user cache: what was downloaded or prepared once and is shared by every project and clone.
 
-    <cache>/jars/            Kafka's class path, each file checked against the lock
-    <cache>/registry-<v>/    the registry, unpacked
-    <cache>/aot/             start-up caches that the JVMs wrote on their first clean stop
-    <cache>/postgres-<v>/    copy of PostgreSQL's programs, only where another user must reach them
+<cache>/jars/            Kafka's class path, each file checked against the lock
+<cache>/registry-<v>/    the registry, unpacked
+<cache>/aot/             start-up caches that the JVMs wrote on their first clean stop
+<cache>/postgres-<v>/    copy of PostgreSQL's programs, only where another user must reach them
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def locked(folder: Path, name: str = "lock", timeout_s: float = _LOCK_TIMEOUT_S)
             yield
     except Timeout:
         raise LocalStackError(
-            f"another start still holds {folder / name} after {timeout_s:.0f} s", hint="wait for it, or end that process"
+            f"another start still holds {folder / name} after {timeout_s:.0f} s",
+            hint="wait for it, or end that process",
         ) from None
     except PermissionError as error:
         raise explain_oserror("the local stack", error) from error

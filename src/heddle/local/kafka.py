@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import base64
-import signal
+import os
 import subprocess
 import time
 import uuid
 from pathlib import Path
-from typing import ClassVar
 
 from heddle.local import kafka_probe, process
-from heddle.local.artifacts import Programs
-from heddle.local.jvm import Jvm
-from heddle.local.ports import HOST
+from heddle.local.jvm import JavaServer, Runtime
+from heddle.local.ports import HOST, require_free
 from heddle.local.problems import LocalStackError, explain_death
-from heddle.local.server import Server
 
-_HEAP_MB = 256
 _COORDINATORS_TIMEOUT_S = 30.0
 
 # One replica of everything; coordinators of four partitions make and load quickly. Two network and I/O threads and a
@@ -72,37 +68,30 @@ logger.config.level = warn
 """
 
 
-class Kafka(Server):
+class Kafka(JavaServer):
     name = "kafka"
-    stop_timeout_s: ClassVar[float] = 45.0
+    heap_mb = 256
 
-    def __init__(self, data_dir: Path, port: int, controller_port: int, programs: Programs, jvm: Jvm) -> None:
-        super().__init__(data_dir, port)
+    def __init__(self, data_dir: Path, port: int, controller_port: int, runtime: Runtime) -> None:
+        super().__init__(data_dir, port, runtime)
         self.controller_port = controller_port
-        self._programs = programs
-        self._jvm = jvm
 
     @property
     def bootstrap_servers(self) -> str:
         return f"{HOST}:{self.port}"
 
-    def log_files(self) -> list[Path]:
-        newest = self.data_dir / "logs" / "kafka.log"
-        rotated = [newest.with_name(f"kafka.log.{index}") for index in (3, 2, 1)]
-        return [path for path in (*rotated, newest) if path.exists()]
-
     def prepare(self) -> None:
+        require_free("controller", self.controller_port)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._settings.write_text(
-            _PROPERTIES.format(host=HOST, port=self.port, controller=self.controller_port, data=self._log_dir),
-            encoding="utf-8",
-        )
-        self._log4j.write_text(_LOG4J.format(log=self.data_dir / "logs" / "kafka.log"), encoding="utf-8")
+        properties = _PROPERTIES.format(host=HOST, port=self.port, controller=self.controller_port, data=self._log_dir)
+        self._settings.write_text(properties, encoding="utf-8")
+        self._log4j.write_text(_LOG4J.format(log=self.log), encoding="utf-8")
         if not (self._log_dir / "meta.properties").exists():
             self._format()
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        command = self._java("kafka", "kafka.Kafka", str(self._settings), f"-D{process.token(self.folder)}")
+        mark, _, folder = process.token(self.folder).partition("=")
+        command = self._kafka(["kafka.Kafka", str(self._settings)], {mark: folder}, record=True)
         return process.spawn(command, output=self.output, cwd=self.folder)
 
     def is_ready(self) -> bool:
@@ -118,23 +107,15 @@ class Kafka(Server):
 
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ("format", "-t", cluster_id, "-c", str(self._settings))
-        command = self._java("kafka-format", "kafka.tools.StorageTool", *arguments)
-        child = process.spawn(command, output=self.output, cwd=self.folder)
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._settings)]
+        child = process.spawn(self._kafka(tool, {}, record=False), output=self.output, cwd=self.folder)
         if child.wait(self.start_timeout_s):
-            raise explain_death("kafka", child.returncode, [self.output])
+            raise explain_death(self.name, child.returncode, [self.output])
 
-    def _java(self, name: str, main: str, *arguments: str) -> list[str]:
-        options = [argument for argument in arguments if argument.startswith("-D")]
-        rest = [argument for argument in arguments if not argument.startswith("-D")]
-        class_path = ":".join(str(jar) for jar in self._programs.kafka_jars)
-        return self._jvm.command(
-            name,
-            heap_mb=_HEAP_MB,
-            digest=self._programs.digest,
-            options=[f"-Dlog4j2.configurationFile={self._log4j}", f"-Djava.io.tmpdir={self.data_dir / 'tmp'}", *options],
-            program=["-cp", class_path, main, *rest],
-        )
+    def _kafka(self, program: list[str], properties: dict[str, str], *, record: bool) -> list[str]:
+        class_path = os.pathsep.join(str(jar) for jar in self.runtime.programs.kafka_jars)
+        properties = {"log4j2.configurationFile": str(self._log4j), **properties}
+        return self.java(properties, ["-cp", class_path, *program], record=record)
 
     @property
     def _log_dir(self) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from heddle.local.ports import HOST
 
-_METADATA, _OFFSET_FETCH, _FIND_COORDINATOR, _DESCRIBE_TRANSACTIONS = 3, 9, 10, 65
+_METADATA, _OFFSET_FETCH, _FIND_COORDINATOR, _INIT_PRODUCER_ID, _DESCRIBE_TRANSACTIONS = 3, 9, 10, 22, 65
 _GROUP, _TRANSACTION = 0, 1
 _NO_ERROR, _UNKNOWN_TRANSACTIONAL_ID = 0, 105
 _TIMEOUT_S = 2.0
@@ -40,9 +40,15 @@ def coordinators_are_loaded(port: int) -> bool:
     try:
         with _connect(port) as connection:
             checks = itertools.chain.from_iterable((_group_check(n), _transaction_check(n)) for n in _NAMES)
-            return all([check(connection) for check in checks])
+            return all([_gives_producer_ids(connection), *(check(connection) for check in checks)])
     except (OSError, struct.error):
         return False
+
+
+def _gives_producer_ids(connection: socket.socket) -> bool:
+    """The first producer makes the broker ask its controller for a block of ids; meanwhile it says "loading"."""
+    body = _call(connection, _INIT_PRODUCER_ID, 1, struct.pack(">hi", -1, 60_000))
+    return bool(struct.unpack_from(">h", body, 4)[0] == _NO_ERROR)
 
 
 _Check = Callable[[socket.socket], bool]

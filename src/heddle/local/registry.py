@@ -7,50 +7,35 @@ import subprocess
 from pathlib import Path
 
 from heddle.local import process
-from heddle.local.artifacts import Programs
-from heddle.local.jvm import Jvm
-from heddle.local.ports import HOST
+from heddle.local.jvm import JavaServer, Runtime
+from heddle.local.ports import HOST, require_free
 from heddle.local.postgres import Postgres
-from heddle.local.server import Server
 
-_HEAP_MB = 128
 _API = "/apis/ccompat/v7"
 _DATABASE = "registry"
 
 
-class Registry(Server):
+class Registry(JavaServer):
     name = "registry"
+    heap_mb = 128
 
-    def __init__(
-        self, data_dir: Path, port: int, management_port: int, postgres: Postgres, programs: Programs, jvm: Jvm
-    ) -> None:
-        super().__init__(data_dir, port)
+    def __init__(self, data_dir: Path, port: int, management_port: int, runtime: Runtime, postgres: Postgres) -> None:
+        super().__init__(data_dir, port, runtime)
         self.management_port = management_port
         self._postgres = postgres
-        self._programs = programs
-        self._jvm = jvm
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}{_API}"
 
-    def log_files(self) -> list[Path]:
-        newest = self.data_dir / "logs" / "registry.log"
-        rotated = [newest.with_name(f"registry.log.{index}") for index in (3, 2, 1)]
-        return [path for path in (*rotated, newest) if path.exists()]
-
     def prepare(self) -> None:
+        require_free("registry's management", self.management_port)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._postgres.create_database(_DATABASE)
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        command = self._jvm.command(
-            "registry",
-            heap_mb=_HEAP_MB,
-            digest=self._programs.digest,
-            options=[f"-D{name}={value}" for name, value in self._properties().items()],
-            program=["-jar", str(self._programs.registry_dir / "quarkus-run.jar")],
-        )
+        jar = self.runtime.programs.registry_dir / "quarkus-run.jar"
+        command = self.java(self._properties(), ["-jar", str(jar)], record=True)
         # By environment, not by argument: every user of the machine can read arguments.
         env = {"APICURIO_DATASOURCE_PASSWORD": self._postgres.password}
         return process.spawn(command, output=self.output, cwd=self.folder, env=env)
@@ -66,9 +51,9 @@ class Registry(Server):
             connection.close()
 
     def _properties(self) -> dict[str, str]:
+        mark, _, folder = process.token(self.folder).partition("=")
         return {
-            process.token(self.folder).partition("=")[0]: str(self.folder),
-            "java.io.tmpdir": str(self.data_dir / "tmp"),
+            mark: folder,
             "quarkus.http.host": HOST,
             "quarkus.http.port": str(self.port),
             "quarkus.management.host": HOST,
@@ -76,7 +61,7 @@ class Registry(Server):
             "quarkus.banner.enabled": "false",
             "quarkus.log.console.enabled": "false",
             "quarkus.log.file.enabled": "true",
-            "quarkus.log.file.path": str(self.data_dir / "logs" / "registry.log"),
+            "quarkus.log.file.path": str(self.log),
             "quarkus.log.file.rotation.max-file-size": "10M",
             "quarkus.log.file.rotation.max-backup-index": "3",
             "apicurio.storage.kind": "sql",

@@ -57,8 +57,11 @@ class Server(ABC):
     def is_ready(self) -> bool:
         """Ask the server itself, once, without waiting long."""
 
-    def finish_start(self) -> None:
+    def finish_start(self) -> None:  # noqa: B027 - a hook; most servers have nothing to do
         """What remains to be done after the server's first answer."""
+
+    def after_clean_stop(self) -> None:  # noqa: B027 - same
+        """What is to be done when the server has ended by itself after `stop`."""
 
     @property
     def pid(self) -> int | None:
@@ -94,19 +97,20 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Ask it to end cleanly and wait until it has; kill it when it takes too long. Nothing when it is down."""
-        self._end(self.stop_signal)
+        if self._end(self.stop_signal):
+            self.after_clean_stop()
 
     def kill(self) -> None:
         """End it as a crash would (SIGKILL) and return when it is gone."""
         self._end(signal.SIGKILL)
 
-    def _end(self, sign: signal.Signals) -> None:
+    def _end(self, sign: signal.Signals) -> bool:
         found = self.process()
-        if found is not None:
-            process.end(found, sign, self.stop_timeout_s)
+        clean = found is not None and process.end(found, sign, self.stop_timeout_s)
         if self._child is not None:
             self._child.wait()
         self._child = self._process = None
+        return clean
 
     def _wait_ready(self, child: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self.start_timeout_s

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heddle.local import ports
-from heddle.local.artifacts import Programs
-from heddle.local.jvm import Jvm
+from heddle.local.jvm import Runtime
 from heddle.local.kafka import Kafka
-from heddle.local.ports import Ports
+from heddle.local.ports import ANY_PORTS, Ports
 from heddle.local.postgres import Postgres
+from heddle.local.problems import explain_oserror
 from heddle.local.registry import Registry
 from heddle.local.server import Server
 
@@ -61,10 +61,10 @@ class Stack:
         again and its error is raised. `progress` is called, from any thread, for each server that is ready."""
         running = {server for server in self.servers if server.process() is not None}
         try:
-            with ThreadPoolExecutor(2) as pool:
-                chains = [pool.submit(_start, chain, progress) for chain in ((self.kafka,), (self.postgres, self.registry))]
-            for chain in chains:
-                chain.result()
+            _in_parallel(
+                lambda: _start((self.kafka,), progress),
+                lambda: _start((self.postgres, self.registry), progress),
+            )
         except BaseException:
             for server in self.servers:
                 if server not in running:
@@ -73,10 +73,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop all of them cleanly. The registry goes before its database."""
-        with ThreadPoolExecutor(2) as pool:
-            chains = [pool.submit(_stop, chain) for chain in ((self.kafka,), (self.registry, self.postgres))]
-        for chain in chains:
-            chain.result()
+        _in_parallel(lambda: _stop((self.kafka,)), lambda: _stop((self.registry, self.postgres)))
 
     def remove(self) -> None:
         """Delete the data folder. Only for a stack that is stopped."""
@@ -84,35 +81,47 @@ class Stack:
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
 
-def open_stack(
-    data_dir: Path,
-    programs: Programs,
-    jvm: Jvm,
-    *,
-    wanted: Ports = Ports(),
-    throwaway: bool = False,
-) -> Stack:
+def open_stack(data_dir: Path, runtime: Runtime, *, wanted: Ports = ANY_PORTS, throwaway: bool = False) -> Stack:
     """The stack of a data folder, which is made when missing; nothing is started.
 
-    Ports are those of the last time where they are still free. `throwaway` trades the database's durability for speed."""
+    Ports are those of the last time where they are still free. `throwaway` trades the database's durability for speed.
+    Raises `LocalStackError` for a wanted port that is taken, or a folder that may not be written."""
     data_dir = data_dir.absolute()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        _make(data_dir)
+        before = find_stack(data_dir, runtime, throwaway=throwaway)
+        chosen = ports.choose(wanted, ports.load(data_dir / _PORTS_FILE), _ports_in_use(before))
+        ports.save(data_dir / _PORTS_FILE, chosen)
+    except OSError as error:
+        raise explain_oserror("the local stack", error) from error
+    return _stack(data_dir, chosen, runtime, throwaway)
+
+
+def find_stack(data_dir: Path, runtime: Runtime, *, throwaway: bool = False) -> Stack:
+    """The stack of a data folder as it was last, to look at it or stop it. Changes nothing."""
+    data_dir = data_dir.absolute()
+    return _stack(data_dir, ports.load(data_dir / _PORTS_FILE), runtime, throwaway)
+
+
+def _make(data_dir: Path) -> None:
     # As root, PostgreSQL's own user must be able to walk through, and may not look around.
-    data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    data_dir.mkdir(mode=mode, parents=True, exist_ok=True)
+    data_dir.chmod(mode)
     (data_dir / "tmp").mkdir(mode=0o700, exist_ok=True)
-    remembered = ports.load(data_dir / _PORTS_FILE)
-    before = _stack(data_dir, remembered, programs, jvm, throwaway)
-    running = {server.name for server in before.servers if server.process() is not None}
-    in_use = running | ({"controller"} if "kafka" in running else set()) | ({"management"} if "registry" in running else set())
-    chosen = ports.choose(wanted, remembered, frozenset(in_use))
-    ports.save(data_dir / _PORTS_FILE, chosen)
-    return _stack(data_dir, chosen, programs, jvm, throwaway)
+    (data_dir / "logs").mkdir(exist_ok=True)
 
 
-def _stack(data_dir: Path, chosen: Ports, programs: Programs, jvm: Jvm, throwaway: bool) -> Stack:
+def _ports_in_use(stack: Stack) -> frozenset[str]:
+    names = {"kafka": ("kafka", "controller"), "registry": ("registry", "management"), "postgres": ("postgres",)}
+    running = [server.name for server in stack.servers if server.process() is not None]
+    return frozenset(port for name in running for port in names[name])
+
+
+def _stack(data_dir: Path, chosen: Ports, runtime: Runtime, throwaway: bool) -> Stack:
     postgres = Postgres(data_dir, chosen.postgres, throwaway=throwaway)
-    kafka = Kafka(data_dir, chosen.kafka, chosen.controller, programs, jvm)
-    registry = Registry(data_dir, chosen.registry, chosen.management, postgres, programs, jvm)
+    kafka = Kafka(data_dir, chosen.kafka, chosen.controller, runtime)
+    registry = Registry(data_dir, chosen.registry, chosen.management, runtime, postgres)
     return Stack(data_dir, kafka, registry, postgres)
 
 
@@ -125,3 +134,11 @@ def _start(chain: tuple[Server, ...], progress: Callable[[Server], None]) -> Non
 def _stop(chain: tuple[Server, ...]) -> None:
     for server in chain:
         server.stop()
+
+
+def _in_parallel(*jobs: Callable[[], None]) -> None:
+    """Run them all to their end, then raise the first error, if any."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        running = [pool.submit(job) for job in jobs]
+    for job in running:
+        job.result()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,10 +46,12 @@ def release(warden: subprocess.Popen[bytes]) -> None:
 def _main(owner_pid: int, data_dir: Path, *, remove: bool) -> None:
     _await_end(owner_pid)
     home = (data_dir / "postgres").resolve()
-    servers = list(_servers(data_dir))
-    for server in servers:
-        server.kill()
-    psutil.wait_procs(servers, timeout=_END_S)
+    servers = dict(_servers(data_dir))
+    for server, folder in servers.items():
+        # PostgreSQL's immediate shutdown: as quick as a kill, and it gives its shared memory back.
+        server.send_signal(signal.SIGQUIT if folder == "postgres" else signal.SIGKILL)
+    for straggler in psutil.wait_procs(servers, timeout=_END_S)[1]:
+        straggler.kill()
     if remove:
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(data_dir, ignore_errors=True)
@@ -62,15 +65,17 @@ def _await_end(owner_pid: int) -> None:
             return
 
 
-def _servers(data_dir: Path) -> Iterator[psutil.Process]:
-    """Whatever carries the mark of `process.token` for a folder of this stack."""
+def _servers(data_dir: Path) -> Iterator[tuple[psutil.Process, str]]:
+    """Whatever carries the mark of `process.token` for a folder of this stack, with that folder's name."""
     mark = f"heddle.server={data_dir}{os.sep}"
     for candidate in psutil.process_iter():
         try:
-            if any(argument.removeprefix("-D").startswith(mark) for argument in candidate.cmdline()):
-                yield candidate
+            arguments = [argument.removeprefix("-D") for argument in candidate.cmdline()]
         except psutil.Error:
             continue
+        for argument in arguments:
+            if argument.startswith(mark):
+                yield candidate, argument.removeprefix(mark)
 
 
 if __name__ == "__main__":
