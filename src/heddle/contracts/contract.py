@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import fastavro
 
@@ -32,13 +32,15 @@ _DECLARED: dict[type, str] = {}
 class Contract:
     """One major version of one kind of event. Equal when name and schema are.
 
-    `schema` is parsed for fastavro, `root` is the same as a tree, `text` is what the registry keeps.
+    `schema` is parsed for fastavro, `root` is the same as a tree, `source` is the file's JSON and
+    `text` its compact form, which the registry keeps.
     `fingerprint` is the SHA-256 of that text: it changes with anything in the schema, documentation included."""
 
     name: str
     fingerprint: str
     path: Path = field(compare=False)
     text: str = field(compare=False, repr=False)
+    source: dict[str, Any] = field(compare=False, repr=False)
     schema: dict[str, Any] = field(compare=False, repr=False)
     root: Record = field(compare=False, repr=False)
     metadata: Metadata = field(compare=False, repr=False)
@@ -124,8 +126,8 @@ def load_contract(path: Path) -> Contract:
         raise error if str(path.parent) in str(error) else ContractError(f"{path}: {error}", hint=error.hint) from error
     assert isinstance(root, Record)
     compact = json.dumps(source, ensure_ascii=False, separators=(",", ":"))
-    schema = dict(fastavro.parse_schema(source))
-    return Contract(name, sha256(compact.encode()).hexdigest(), path, compact, schema, root, metadata)
+    schema = cast(dict[str, Any], fastavro.parse_schema(source))
+    return Contract(name, sha256(compact.encode()).hexdigest(), path, compact, source, schema, root, metadata)
 
 
 def load_contracts(root: Path) -> list[Contract]:

@@ -1,0 +1,171 @@
+"""A registry with the Confluent REST API: Confluent's own, Apicurio, Karapace and others.
+
+Deviations of Apicurio that this client lives with: its default level is NONE (we set each subject's), an unset
+subject level answers 40401 in place of 40408, a refused schema's message is a Java exception (shortened here)."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx2
+import orjson
+import stamina
+
+from heddle.contracts.contract import Contract
+from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, meaning_changes
+from heddle.errors import AuthError, ContractError, DependencyDownError, UnknownSchemaIdError
+from heddle.settings import Settings
+
+_CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+_ATTEMPTS: Final = 3
+_UNKNOWN_ID_TTL_S: Final = 5.0
+
+
+class ConfluentRegistry:
+    """May be shared between threads. Call `close` when done."""
+
+    def __init__(self, settings: Settings, *, timeout_s: float = 5.0) -> None:
+        self._url = settings.registry_url.rstrip("/")
+        auth = None
+        if settings.registry_user:
+            password = settings.registry_password.get_secret_value() if settings.registry_password else ""
+            auth = httpx2.BasicAuth(settings.registry_user, password)
+        verify = httpx2.create_ssl_context(verify=settings.registry_ca) if settings.registry_ca else True
+        self._client = httpx2.Client(
+            base_url=self._url,
+            auth=auth,
+            verify=verify,
+            timeout=timeout_s,
+            headers={"Content-Type": _CONTENT_TYPE, "Accept": f"{_CONTENT_TYPE}, application/json"},
+        )
+        self._lock = threading.Lock()
+        self._schemas: dict[int, dict[str, Any]] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+        self._unknown_until: dict[int, float] = {}
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        known = self._schemas.get(schema_id)
+        if known is not None:
+            return known
+        if time.monotonic() >= self._unknown_until.get(schema_id, 0.0):
+            status, answer = self._call("GET", f"/schemas/ids/{schema_id}")
+            if status == 200:
+                with self._lock:
+                    return self._schemas.setdefault(schema_id, _schema_in(answer))
+            # A flood of foreign records must not become a flood of requests.
+            self._unknown_until[schema_id] = time.monotonic() + _UNKNOWN_ID_TTL_S
+        raise UnknownSchemaIdError(
+            f"the registry has no schema {schema_id}", hint="was the record written against another registry?"
+        )
+
+    def id_of(self, contract: Contract) -> int:
+        key = (contract.subject, contract.fingerprint)
+        if key not in self._ids:
+            status, answer = self._call("POST", f"/subjects/{_escaped(contract.subject)}", {"schema": contract.text})
+            if status != 200:
+                raise NotRegisteredError(contract.subject)
+            self._ids[key] = int(answer["id"])
+        return self._ids[key]
+
+    def register(self, contract: Contract) -> int:
+        path = f"/subjects/{_escaped(contract.subject)}/versions"
+        status, answer = self._call("POST", path, {"schema": contract.text})
+        if status != 200:
+            raise IncompatibleError(
+                f"subject {contract.subject}: {_message(answer)}",
+                hint="make the change compatible, or start the next major version in its own file",
+            )
+        return int(answer["id"])
+
+    def check(self, contract: Contract) -> list[str]:
+        versions = self.versions(contract.subject)
+        if not versions:
+            return []
+        path = f"/compatibility/subjects/{_escaped(contract.subject)}/versions/latest?verbose=true"
+        status, answer = self._call("POST", path, {"schema": contract.text})
+        problems: list[str] = []
+        if status != 200:
+            problems.append(_message(answer))
+        elif not answer.get("is_compatible", False):
+            problems += answer.get("messages") or self._own_words(contract, versions[-1])
+        return problems + meaning_changes([self.schema_of(contract.subject, versions[-1])], contract.root)
+
+    def versions(self, subject: str) -> list[int]:
+        status, answer = self._call("GET", f"/subjects/{_escaped(subject)}/versions")
+        return sorted(answer) if status == 200 else []
+
+    def schema_of(self, subject: str, version: int) -> dict[str, Any]:
+        status, answer = self._call("GET", f"/subjects/{_escaped(subject)}/versions/{version}")
+        if status != 200:
+            raise NotRegisteredError(subject, f"version {version}")
+        return _schema_in(answer)
+
+    def compatibility(self, subject: str) -> str | None:
+        status, answer = self._call("GET", f"/config/{_escaped(subject)}")
+        return str(answer["compatibilityLevel"]) if status == 200 else None
+
+    def set_compatibility(self, subject: str, level: str = COMPATIBILITY) -> None:
+        status, answer = self._call("PUT", f"/config/{_escaped(subject)}", {"compatibility": level})
+        if status != 200:
+            raise ContractError(f"subject {subject}: compatibility {level} refused: {_message(answer)}")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _own_words(self, contract: Contract, version: int) -> list[str]:
+        from heddle.contracts.compatibility import unreadable
+        from heddle.contracts.schema import parse_schema
+
+        earlier = parse_schema(self.schema_of(contract.subject, version))
+        plain = unreadable(earlier, contract.root, meaning=False)
+        return [str(problem) for problem in plain] or ["the registry calls it incompatible and does not say why"]
+
+    def _call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and decoded answer of 200, 404, 409 and 422. All else is an exception."""
+        content = orjson.dumps(body) if body is not None else None
+        try:
+            for attempt in stamina.retry_context(
+                on=httpx2.TransportError, attempts=_ATTEMPTS, wait_initial=0.05, wait_max=0.5, timeout=10.0
+            ):
+                with attempt:
+                    response = self._client.request(method, path, content=content)
+        except httpx2.TransportError as error:
+            raise self._down(type(error).__name__) from error
+        status = response.status_code
+        if status in (401, 403):
+            raise AuthError(
+                f"the registry at {self._url} refuses us (HTTP {status})",
+                hint="check HEDDLE_REGISTRY_USER and HEDDLE_REGISTRY_PASSWORD",
+            )
+        if status in (408, 429) or status >= 500:
+            raise self._down(f"HTTP {status}")
+        try:
+            return status, orjson.loads(response.content)
+        except ValueError as error:
+            raise self._down(f"HTTP {status} without JSON: is this a registry?") from error
+
+    def _down(self, why: str) -> DependencyDownError:
+        return DependencyDownError(
+            f"the registry at {self._url} does not answer: {why}", hint="is it up? see `heddle status`"
+        )
+
+
+def _escaped(subject: str) -> str:
+    return quote(subject, safe="")
+
+
+def _schema_in(answer: dict[str, Any]) -> dict[str, Any]:
+    if answer.get("schemaType", "AVRO") != "AVRO":
+        raise ContractError(f"the schema is {answer['schemaType']}, not Avro")
+    schema = orjson.loads(answer["schema"])
+    return schema if isinstance(schema, dict) else {"type": schema}
+
+
+def _message(answer: Any) -> str:
+    """The registry's reason, without the Java around it."""
+    text = str(answer.get("message", "refused")) if isinstance(answer, dict) else "refused"
+    return re.sub(r"^(?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error):\s*", "", text.strip().partition("\n")[0])
