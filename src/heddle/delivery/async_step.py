@@ -10,8 +10,8 @@ from typing import Any
 from heddle.broker.log import Record
 from heddle.contracts import Codec
 from heddle.delivery.classify import failure_of
-from heddle.delivery.flow_steps import INTERRUPTS, caller
-from heddle.delivery.steps import SKIPPED, Emitter, NoFence, Result, Run, listed
+from heddle.delivery.flow_steps import caller
+from heddle.delivery.steps import INTERRUPTS, SKIPPED, Emitter, NoFence, Result, Run, listed
 from heddle.errors import Failure, HeddleError, TransientError
 from heddle.integration import Flow
 

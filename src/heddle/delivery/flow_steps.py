@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from heddle.broker.log import Outgoing, Record
 from heddle.contracts import Codec, Contract
-from heddle.delivery.classify import failure_of
-from heddle.delivery.steps import SKIPPED, Emitter, NoFence, Result, Run, listed, parsed_headers
-from heddle.errors import AuthError, ContractError, DependencyDownError, Failure, UsageError
+from heddle.delivery.steps import Emitter, NoFence, Result, Run, listed, parsed_headers, run_in_order
+from heddle.errors import ContractError, UsageError
 from heddle.event import Draft, Event, Identity, Lineage, event_headers, event_time
 from heddle.integration import Flow, Source
 from heddle.mapping.transcoder import Transcoder
-
-INTERRUPTS = (DependencyDownError, AuthError)
 
 
 class MappingStep(NoFence):
@@ -103,29 +99,6 @@ class ConvertStep(NoFence):
             [],
         )
         return Outgoing(contract.topic, contract.key_of(draft.value), codec.encode(draft.value), headers)
-
-
-def run_in_order(records: Sequence[Record], deadline: float, by_key: bool, one: Callable[[int, Record], Result]) -> Run:
-    """`one` on each record until the deadline. A failed record's key is skipped from there on; what interrupts
-    cuts the tail: everything before it stands, it and the rest count as unattempted."""
-    results: list[Result] = []
-    failed: set[tuple[int, bytes]] = set()
-    for index, record in enumerate(records):
-        if time.monotonic() > deadline:
-            return Run(results)
-        if failed and record.key is not None and (record.partition, record.key) in failed:
-            results.append(SKIPPED)
-            continue
-        try:
-            result = one(index, record)
-        except INTERRUPTS as error:
-            return Run(results, error)
-        except Exception as error:
-            result = failure_of(index, error)
-        if by_key and isinstance(result, Failure) and record.key is not None:
-            failed.add((record.partition, record.key))
-        results.append(result)
-    return Run(results)
 
 
 def caller(function: Any) -> Callable[[Record, Any], Any]:

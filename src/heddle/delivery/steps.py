@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from heddle.broker.log import Outgoing, Record
-from heddle.errors import Failure, HeddleError
+from heddle.delivery.classify import failure_of
+from heddle.errors import AuthError, DependencyDownError, Failure, HeddleError
 from heddle.event import Identity, Lineage, ParsedHeaders, derived_id, event_headers, parse_headers
 from heddle.integration import Applied
+
+INTERRUPTS = (DependencyDownError, AuthError)
+"""What says nothing about the record: it and all after it count as unattempted."""
 
 
 class _Skipped:
@@ -103,4 +108,24 @@ def listed(output: Any, written: type | tuple[type, ...]) -> list[Any]:
     return list(output)
 
 
-OpenStep = Callable[[], Step]
+def run_in_order(records: Sequence[Record], deadline: float, by_key: bool, one: Callable[[int, Record], Result]) -> Run:
+    """`one` on each record until the deadline. A failed record's key is skipped from there on; what interrupts
+    cuts the tail: everything before it stands, it and the rest count as unattempted."""
+    results: list[Result] = []
+    failed: set[tuple[int, bytes]] = set()
+    for index, record in enumerate(records):
+        if time.monotonic() > deadline:
+            return Run(results)
+        if failed and record.key is not None and (record.partition, record.key) in failed:
+            results.append(SKIPPED)
+            continue
+        try:
+            result = one(index, record)
+        except INTERRUPTS as error:
+            return Run(results, error)
+        except Exception as error:
+            result = failure_of(index, error)
+        if by_key and isinstance(result, Failure) and record.key is not None:
+            failed.add((record.partition, record.key))
+        results.append(result)
+    return Run(results)

@@ -1,0 +1,169 @@
+"""What the delivery tests share: topics of their own, a step that does as it is told, a worker in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from heddle.broker.log import Broker, Outgoing, Position, Record, TopicSpec
+from heddle.delivery import envelope
+from heddle.delivery.metadata import Counts, PartitionMetadata
+from heddle.delivery.steps import NoFence, Result, Run, run_in_order
+from heddle.delivery.subscription import Subscription
+from heddle.delivery.worker import Worker
+from heddle.errors import ContractError
+from heddle.integration import Order, Start
+from heddle.settings import Settings
+
+PARTITIONS = 2
+DEADLINE_S = 40.0
+
+
+def eventually(holds: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Wait for a condition, not for a time."""
+    pace = threading.Event()
+    deadline = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {deadline_s} s: {what}"
+        pace.wait(0.02)
+
+
+class EchoStep(NoFence):
+    """Emits each value, upper-cased, under its key. Values that begin with `bad` fail. `before` may raise or wait."""
+
+    digest = "0" * 64
+
+    def __init__(self, output: str, *, by_key: bool = True) -> None:
+        self.output = output
+        self.by_key = by_key
+        self.before: Callable[[Record], None] = lambda _: None
+        self.attempts: list[bytes] = []
+
+    def run(self, records: Sequence[Record], deadline: float) -> Run:
+        return run_in_order(records, deadline, self.by_key, lambda _, record: self.one(record))
+
+    def one(self, record: Record) -> Result:
+        self.before(record)
+        value = record.value or b""
+        self.attempts.append(value)
+        if value.startswith(b"bad"):
+            raise ContractError("bad value", path="value")
+        return [Outgoing(self.output, record.key, value.upper())]
+
+
+@dataclass
+class Scene:
+    """One subscription on topics that no other test has."""
+
+    broker: Broker
+    name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    order: Order = "park"
+    start: Start = "earliest"
+    partitions: int = PARTITIONS
+
+    def __post_init__(self) -> None:
+        self.subscription = Subscription(self.name, f"{self.name}.in", (f"{self.name}.out",), self.order, self.start)
+        self.admin = self.broker.admin()
+        names = [self.subscription.topic, *self.subscription.writes, self.subscription.dead_letter_topic]
+        self.admin.create_topics([TopicSpec(name, self.partitions) for name in names])
+        self._feeder = self.broker.producer(f"{self.name}-feeder")
+        self._feeder.init(30)
+
+    def close(self) -> None:
+        self._feeder.close()
+        self.admin.close()
+
+    def feed(self, *records: tuple[str, str], partition: int = 0) -> None:
+        """(key, value) pairs, as one transaction; an empty key is null."""
+        self._feeder.begin()
+        self._feeder.produce(
+            Outgoing(self.subscription.topic, key.encode() or None, value.encode(), partition=partition)
+            for key, value in records
+        )
+        self._feeder.commit(30)
+
+    def step(self) -> EchoStep:
+        return EchoStep(self.subscription.writes[0], by_key=self.order == "park")
+
+    def worker(self, step: NoFence, **settings: object) -> Worker:
+        return Worker(self.subscription, step, self.broker, Settings.model_validate(settings))
+
+    def read(self, topic: str) -> list[Record]:
+        reader = self.broker.reader()
+        try:
+            return [r for partition in range(self.partitions) for r in reader.read_range(topic, partition, 30)]
+        finally:
+            reader.close()
+
+    def outputs(self) -> list[str]:
+        return [(record.value or b"").decode() for record in self.read(self.subscription.writes[0])]
+
+    def entries(self) -> list[tuple[str, str, str]]:
+        """(state, original value, code or what it waits for) of each dead-letter entry."""
+        found = []
+        for record in self.read(self.subscription.dead_letter_topic):
+            headers = {name: (value or b"").decode() for name, value in record.headers}
+            why = headers.get(envelope.CODE) or headers.get(envelope.BLOCKED_BY, "")
+            found.append((headers[envelope.STATE], (record.value or b"").decode(), why))
+        return found
+
+    def positions(self) -> dict[int, Position]:
+        return self.admin.group_positions(self.subscription.group, self.subscription.topic, range(self.partitions))
+
+    def metadata(self, partition: int = 0) -> PartitionMetadata:
+        position = self.positions().get(partition)
+        return PartitionMetadata.unpack(position.metadata) if position else PartitionMetadata()
+
+    def counts(self) -> Counts:
+        return sum((self.metadata(partition).counts for partition in range(self.partitions)), Counts())
+
+    def settled(self, count: int) -> None:
+        eventually(lambda: self.counts().total >= count, f"{count} records settled")
+        assert self.counts().total == count
+
+
+class Running:
+    """A worker in a thread. `error` is what ended it, if anything did."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.worker.run(self.stop)
+        except BaseException as error:
+            self.error = error
+
+    def ended(self) -> BaseException | None:
+        self.thread.join(DEADLINE_S)
+        assert not self.thread.is_alive(), "the worker did not end"
+        return self.error
+
+
+@contextmanager
+def running(*workers: Worker) -> Iterator[list[Running]]:
+    """Stopped cleanly at the end; an error that the test has not looked at fails it."""
+    started = [Running(worker) for worker in workers]
+    try:
+        yield started
+    finally:
+        for each in started:
+            each.stop.set()
+        for each in started:
+            each.thread.join(DEADLINE_S)
+    for each in started:
+        assert not each.thread.is_alive(), "the worker did not stop"
+        if each.error is not None:
+            raise each.error
+
+
+def values(records: Iterable[tuple[str, str]]) -> list[str]:
+    return [value.upper() for _, value in records]
