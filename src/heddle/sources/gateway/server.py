@@ -19,7 +19,8 @@ import uvicorn
 import uvloop
 
 from heddle.errors import HeddleError, UsageError
-from heddle.settings import STATE_DIR, Settings, need
+from heddle.secrets import state_dir as default_state_dir
+from heddle.settings import Settings, need
 from heddle.sources.gateway.app import Gateway, gateway_app
 from heddle.sources.gateway.http1 import BoundedHttp, HeadLimits
 from heddle.sources.webhook import WebhookSource
@@ -30,20 +31,21 @@ BACKLOG = 1024
 log = structlog.get_logger("heddle.gateway")
 
 
-def run_gateway(sources: Iterable[WebhookSource], settings: Settings, *, state_dir: Path = STATE_DIR) -> None:
+def run_gateway(sources: Iterable[WebhookSource], settings: Settings, *, state_dir: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain: requests in flight are answered, what was sent lands.
 
-    SIGHUP reads the secrets again. The address is written to `<state_dir>/gateway.json` while it serves. Raises
-    `UsageError` for a taken port, a path claimed twice, a secret without a value."""
+    SIGHUP reads the secrets again. While it serves, `gateway.json` in the project's state folder
+    (or `state_dir`) holds its address. Raises `UsageError` for a taken port, a path claimed twice, a secret without a value."""
     # Here and not above: of all commands only this one needs the asynchronous Kafka client.
     from heddle.broker.async_edge import AsyncProducer
 
     need(settings, "bootstrap_servers")
+    folder = state_dir if state_dir is not None else default_state_dir()
     gateway = gateway_app(sources, settings, AsyncProducer(settings.kafka_config()))
     with listening(settings) as listener:
         address = url_of(listener, settings.gateway_host)
         with contextlib.ExitStack() as announced:
-            server = _Server(gateway, settings, lambda: announced.enter_context(announcement(state_dir, address)))
+            server = _Server(gateway, settings, lambda: announced.enter_context(announcement(folder, address)))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(server.serve(sockets=[listener]))
 
