@@ -60,7 +60,17 @@ def secret(name: str) -> Secret:
 
 
 def secrets_dir() -> Path:
-    return Path(os.environ.get("HEDDLE_SECRETS_DIR", ".heddle/secrets"))
+    chosen = os.environ.get("HEDDLE_SECRETS_DIR")
+    return Path(chosen) if chosen else state_dir() / "secrets"
+
+
+def state_dir() -> Path:
+    """The `.heddle` folder of the project that the current folder is in, also from below its root."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".heddle").is_dir() or (folder / "pyproject.toml").is_file():
+            return folder / ".heddle"
+    return here / ".heddle"
 
 
 def _read(path: Path) -> str | None:
@@ -69,7 +79,9 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UsageError(f"secret file {path} cannot be read: {error.strerror}", hint="check its owner and mode") from error
+        raise UsageError(
+            f"secret file {path} cannot be read: {error.strerror}", hint="check its owner and mode"
+        ) from error
 
 
 _resolved: set[str] = set()

@@ -5,16 +5,13 @@ What is not set falls back to the local stack that `heddle up` started (`.heddle
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from heddle.errors import UsageError
-
-STATE_DIR = Path(".heddle")
-STACK_FILE = STATE_DIR / "stack.json"
+from heddle.secrets import state_dir
 
 
 class Settings(BaseSettings):
@@ -106,7 +103,7 @@ def need(settings: Settings, *names: str) -> Settings:
 
 def _stack_state() -> dict[str, Any]:
     try:
-        state = json.loads(STACK_FILE.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        state = json.loads((state_dir() / "stack.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}

@@ -60,9 +60,7 @@ def up(kafka_port: Port = 0, registry_port: Port = 0, postgres_port: Port = 0, j
     out.print(f"kafka     {stack.bootstrap_servers}", f"registry  {stack.registry_url}", sep="\n", soft_wrap=True)
     out.print(f"postgres  {stack.postgres.address}  (with its password: .heddle/stack.json)", soft_wrap=True)
     _warn_of_environment()
-    out.print(
-        "Next: `heddle plan` shows what to create, `heddle status` how it is, `heddle down` stops it.", soft_wrap=True
-    )
+    out.print("Next: `heddle plan` shows what to create, `heddle status` how it is, `heddle down` stops it.")
 
 
 @app.command()
