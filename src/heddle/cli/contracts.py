@@ -1,1 +1,146 @@
-"""Commands to come."""
+"""`heddle types`, `check`, `plan` and `apply`: from contract files to topics, schemas and tables."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heddle.broker.kafka import KafkaBroker
+from heddle.cli.main import app
+from heddle.contracts import ConfluentRegistry, load_contracts
+from heddle.contracts.types import generate, stale, write
+from heddle.operations.check import check_project
+from heddle.operations.declared import declared_topics
+from heddle.operations.plan import Item, Plan, State, make_plan
+from heddle.operations.plan import apply as apply_plan
+from heddle.project import find_root, load_project
+from heddle.settings import load_settings, need
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+
+_STYLES = {
+    State.IN_ORDER: "green",
+    State.MISSING: "yellow",
+    State.DIFFERS: "yellow",
+    State.INCOMPATIBLE: "red",
+    State.REFUSED: "red",
+}
+
+out = Console(highlight=False)
+
+
+@app.command()
+def types(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a file is stale.")] = False,
+) -> None:
+    """Generate the Python types of all contracts into schemas/<domain>/__init__.py.
+
+    Example: heddle types --check
+
+    Exit codes: 0 up to date or written, 1 stale (with --check) or a contract is invalid."""
+    root = find_root()
+    files = stale(root) if check else write(root)
+    for path in files:
+        out.print(f"{'stale' if check else 'wrote'} {path.relative_to(root)}", soft_wrap=True)
+    if check and files:
+        out.print("run `heddle types`")
+        raise typer.Exit(1)
+    if not files:
+        out.print(f"{len(generate(root))} files up to date")
+
+
+@app.command()
+def check(json: AsJson = False) -> None:
+    """Check contracts, generated types, mappings and what components refer to. Needs no broker.
+
+    Example: heddle check --json
+
+    Exit codes: 0 all is well, 1 problems were found."""
+    problems = check_project()
+    if json:
+        typer.echo(json_text.dumps({"problems": [problem._asdict() for problem in problems]}))
+    for problem in problems if not json else ():
+        hint = f" ({problem.hint})" if problem.hint else ""
+        out.print(f"{problem.file}: {problem.message}{hint}", markup=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+    if not json:
+        out.print("all is well")
+
+
+@app.command()
+def plan(json: AsJson = False) -> None:
+    """Show which topics, schemas and tables are missing or differ from what this project declares.
+
+    Example: heddle plan
+
+    Exit codes: 0 nothing to do, 1 changes are pending or refused, 5 a dependency does not answer."""
+    with _planned() as made:
+        if json:
+            typer.echo(json_text.dumps(made.document()))
+        else:
+            _print_plan(made)
+        if not made.in_order:
+            raise typer.Exit(1)
+
+
+@app.command()
+def apply(
+    hash: Annotated[str | None, typer.Argument(help="The plan's hash: refuse to do anything else.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Create and change topics, schemas and tables until they are as declared. Running it again does nothing.
+
+    Example: heddle apply 3f2a9c0d1e4b
+
+    Exit codes: 0 as declared now, 1 refused or the plan has changed, 5 a dependency does not answer."""
+    done: list[Item] = []
+
+    def report(item: Item) -> None:
+        done.append(item)
+        if not json:
+            out.print(f"{item.kind:<6} {item.name}", markup=False, soft_wrap=True)
+
+    with _planned() as made:
+        apply_plan(made, expected=hash or "", done=report)
+        if json:
+            typer.echo(
+                json_text.dumps({"hash": made.hash, "applied": [{"kind": i.kind, "name": i.name} for i in done]})
+            )
+        else:
+            out.print(f"applied {len(done)} changes" if done else "nothing to do")
+
+
+@contextmanager
+def _planned() -> Iterator[Plan]:
+    """A fresh plan, and the connections that applying it needs."""
+    project = load_project()
+    settings = need(load_settings(), "bootstrap_servers", "registry_url")
+    contracts = load_contracts(project.root)
+    broker = KafkaBroker(settings)
+    with closing(broker.admin()) as admin, closing(ConfluentRegistry(settings)) as registry:
+        topics = declared_topics(project, contracts, settings)
+        yield make_plan(topics, contracts, project.sinks, admin, registry)
+
+
+def _print_plan(made: Plan) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("kind", "name", "state", "change"):
+        table.add_column(title, overflow="fold")
+    for item in made.items:
+        details = "\n".join((*item.details, *(f"note: {note}" for note in item.notes)))
+        table.add_row(item.kind, item.name, Text(item.state, style=_STYLES[item.state]), Text(details))
+    out.print(table)
+    if made.in_order:
+        out.print("nothing to do")
+    elif made.blocked:
+        out.print(f"{len(made.blocked)} refused: correct the declarations; `heddle apply` does nothing until then")
+    else:
+        out.print(f"{len(made.pending)} to change: `heddle apply {made.hash}`")

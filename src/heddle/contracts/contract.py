@@ -91,9 +91,8 @@ def contract(name: str) -> Callable[[type[T]], type[T]]:
     return mark
 
 
-@cache
-def contract_of(cls: type) -> Contract:
-    """The contract of a generated class, read from the folder that holds the class.
+def contract_of(cls: type[Any]) -> Contract:
+    """The contract of a generated class, read once from the folder that holds the class.
 
     Raises `UsageError` for a class that is none, `ContractError` for files that are missing or wrong."""
     name = _DECLARED.get(cls)
@@ -103,7 +102,12 @@ def contract_of(cls: type) -> Contract:
             hint="use a class from schemas/<domain>, made there by `heddle types`",
         )
     file_stem = name.partition(".")[2]
-    return load_contract(_folder_of(cls) / f"{file_stem}.avsc")
+    return _load_once(_folder_of(cls) / f"{file_stem}.avsc")
+
+
+@cache
+def _load_once(path: Path) -> Contract:
+    return load_contract(path)
 
 
 def load_contract(path: Path) -> Contract:

@@ -1,0 +1,147 @@
+"""`heddle check`: everything about a project that can be known without a broker."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from heddle.contracts import contract_of, load_contract
+from heddle.contracts.contract import contract_files
+from heddle.contracts.types import stale
+from heddle.errors import HeddleError
+from heddle.integration import Component, Flow, Sink, Source
+from heddle.project import ROLE_FOLDERS, Project, find_root, load_project
+from heddle.secrets import Secret
+
+
+class Problem(NamedTuple):
+    """`file` is relative to the project; `hint` may be empty."""
+
+    file: str
+    message: str
+    hint: str = ""
+
+
+def check_project(start: Path | None = None) -> list[Problem]:
+    """Contracts, generated types, components and what they refer to. Imports the role folders, as `run` would.
+
+    Raises `UsageError` outside of a project; all else becomes a `Problem`."""
+    root = find_root(start)
+    problems = [*_contracts(root)]
+    if not problems:
+        problems += [
+            Problem(_relative(root, path), "the generated types are stale", "run `heddle types`")
+            for path in stale(root)
+        ]
+    if not problems:
+        problems += _modules(root)
+    if not problems:
+        problems += _components(load_project(root))
+    return problems
+
+
+def _contracts(root: Path) -> Iterator[Problem]:
+    """Every file on its own, then what only the generator sees: two types of one name."""
+    valid = True
+    for path in contract_files(root):
+        try:
+            load_contract(path)
+        except HeddleError as error:
+            valid = False
+            yield _problem(root, path, error)
+    for path in sorted((root / "schemas").glob("*/*.toml")):
+        if not path.with_suffix(".avsc").exists():
+            yield Problem(_relative(root, path), f"no {path.with_suffix('.avsc').name} beside it")
+    if valid:
+        try:
+            stale(root)
+        except HeddleError as error:
+            yield _problem(root, root / "schemas", error)
+
+
+def _modules(root: Path) -> Iterator[Problem]:
+    """Mappings check themselves against both contracts when they are made, so importing is the check."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    for folder in ROLE_FOLDERS:
+        for path in sorted((root / folder).glob("[!_]*.py")):
+            try:
+                importlib.import_module(f"{folder}.{path.stem}")
+            except HeddleError as error:
+                yield _problem(root, path, error)
+            except Exception as error:
+                yield Problem(_relative(root, path), f"{type(error).__name__}: {error}", "correct what fails on import")
+    if not any((root / folder).is_dir() for folder in ROLE_FOLDERS):
+        yield Problem(".", "no producers, topologies or consumers folder", "start with `heddle new`")
+
+
+def _components(project: Project) -> Iterator[Problem]:
+    known = {load_contract(path).name for path in contract_files(project.root)}
+    paths: dict[str, str] = {}
+    for component in project.components.values():
+        file = _file_of(project, component)
+        for cls in _types_of(component):
+            try:
+                name = contract_of(cls).name
+            except HeddleError as error:
+                yield Problem(file, f"{component.name}: {error}", error.hint)
+                continue
+            if name not in known:
+                yield Problem(file, f"{component.name}: contract {name} is not under schemas/ of this project")
+        if isinstance(component, Flow) and component.reads is component.writes:
+            yield Problem(
+                file, f"{component.name} writes into the topic that it reads", "give its output its own contract"
+            )
+        path = getattr(component, "path", None)
+        if (
+            isinstance(component, Source)
+            and isinstance(path, str)
+            and paths.setdefault(path, component.name) != component.name
+        ):
+            yield Problem(
+                file, f"{component.name}: path {path} is {paths[path]}'s already", "give each source its own path"
+            )
+        yield from _secrets(file, component)
+
+
+def _types_of(component: Component) -> list[type[Any]]:
+    match component:
+        case Source():
+            return list(component.emits)
+        case Flow():
+            return [component.reads, component.writes]
+        case Sink():
+            return [component.reads]
+        case _:
+            return []
+
+
+def _secrets(file: str, component: Component) -> Iterator[Problem]:
+    """A component that has to verify or to log in must name where its secret comes from."""
+    signature = getattr(component, "signature", None)
+    if signature is not None and not isinstance(getattr(signature, "secret", None), Secret):
+        yield Problem(file, f"{component.name}: its signature names no secret", 'pass one: secret("crm/webhook")')
+    dsn = getattr(component, "dsn", None)
+    if isinstance(component, Sink) and isinstance(dsn, str):
+        yield Problem(file, f"{component.name}: its DSN stands in the source", 'name it instead: secret("ledger/dsn")')
+
+
+def _file_of(project: Project, component: Component) -> str:
+    for folder in ROLE_FOLDERS:
+        for path in sorted((project.root / folder).glob("[!_]*.py")):
+            module = sys.modules.get(f"{folder}.{path.stem}")
+            if module is not None and any(value is component for value in vars(module).values()):
+                return _relative(project.root, path)
+    return "."
+
+
+def _problem(root: Path, path: Path, error: HeddleError) -> Problem:
+    text = str(error).removeprefix(f"{path}: ").replace(f"{root}/", "")
+    return Problem(_relative(root, path), text, error.hint)
+
+
+def _relative(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
