@@ -1,0 +1,114 @@
+"""`SqlSink`: what an integrator declares, and what `plan`, `apply` and `run` ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from typing import TypeVar, cast
+
+from psycopg import sql
+
+from heddle.contracts import contract_of
+from heddle.errors import UsageError
+from heddle.integration import Order, Sink, SinkWriter, Start
+from heddle.secrets import Secret
+from heddle.sinks.sql import inbox, tables
+from heddle.sinks.sql.batch import BatchWriter
+from heddle.sinks.sql.encode import Encoder
+from heddle.sinks.sql.layout import layout_of
+from heddle.sinks.sql.session import Session
+from heddle.sinks.sql.statements import statements_of
+from heddle.sinks.sql.writer import SqlWriter
+
+R = TypeVar("R")
+
+# Two `heddle apply` at once take turns. The number is arbitrary and ours.
+_APPLY_LOCK = 0x6865_6464_6C65
+
+
+class SqlSink(Sink[R]):
+    """Events of one contract into a table of PostgreSQL, exactly once in effect.
+
+    `table` is schema.table; `key` names the column or columns that identify an entity, `version` the column that
+    orders its versions: a lower version than the one applied is `superseded`, an equal one follows the log.
+    `rows` names an array field whose elements become one row each (key columns, scalar fields, `line_no` from 1, the
+    element's fields); all rows of an entity are replaced together. `columns` takes part of the fields, or renames:
+    `("invoice_id", "total")` or `{"column": "field.path"}`. Field types become column types as in layout.py.
+
+    A row that a constraint refuses fails that record alone; later records of its key wait behind it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reads: type[R],
+        table: str,
+        key: str | tuple[str, ...],
+        version: str,
+        dsn: Secret,
+        owner: str,
+        runbook: str = "",
+        rows: str | None = None,
+        columns: Mapping[str, str] | Sequence[str] | None = None,
+        order: Order = "park",
+        start: Start = "earliest",
+    ) -> None:
+        super().__init__(name, owner=owner, runbook=runbook)
+        self.reads = reads
+        self.dsn = dsn
+        self.order = order
+        self.start = start
+        keys = (key,) if isinstance(key, str) else tuple(key)
+        if not keys:
+            raise UsageError(f"sink {name}: key is empty", hint="name the columns that identify an entity")
+        contract = contract_of(cast(type, reads))
+        self._topic = contract.topic
+        self.layout = layout_of(contract, table, keys, version, rows, columns)
+
+    def open(self) -> SinkWriter[R]:
+        """Raises `UsageError` when tables are missing: a worker makes none."""
+        statements = statements_of(self.layout)
+        session = self._session([statements.create_stage])
+        try:
+            with session.transaction() as connection:
+                absent = tables.missing(connection, self.layout)
+            if absent:
+                raise UsageError(f"{self.name}: tables are missing or incomplete", hint="run `heddle apply`")
+        except BaseException:
+            session.close()
+            raise
+        batches = BatchWriter(self.name, self._topic, self.order == "park", session, statements, Encoder(self.layout))
+        return SqlWriter(self.name, self._topic, session, statements, batches)
+
+    def plan(self) -> list[str]:
+        """The DDL statements that `apply_plan` would run, in order. Raises `UsageError` with all differences when a
+        table is there that cannot serve."""
+        with closing(self._session()) as session, session.transaction() as connection:
+            return [statement.as_string(connection) for statement in tables.missing(connection, self.layout)]
+
+    def apply_plan(self) -> list[str]:
+        """Run what is missing, in one transaction; returns what was run. Nothing on a second call."""
+        with closing(self._session()) as session, session.transaction() as connection:
+            connection.execute("select pg_advisory_xact_lock(%s)", (_APPLY_LOCK,))
+            statements = tables.missing(connection, self.layout)
+            for statement in statements:
+                connection.execute(statement)
+            return [statement.as_string(connection) for statement in statements]
+
+    def prune_inbox(self, before: datetime) -> int:
+        """Forget inbox rows applied before `before` (aware), and remember that bound; returns how many.
+
+        Nothing calls this by itself. An event from before the bound can no longer be told from a new one, so `before`
+        is at most now less the source's duplicate window less how far back a rewind may go, and not after the oldest
+        unresolved dead letter less that window."""
+        with closing(self._session()) as session, session.transaction() as connection:
+            return inbox.prune(connection, self.layout.schema, self.name, before)
+
+    def pruned_before(self) -> datetime | None:
+        """The bound below which replays and rewinds must be refused, or None when nothing was ever pruned."""
+        with closing(self._session()) as session, session.transaction() as connection:
+            return inbox.pruned_before(connection, self.layout.schema, self.name)
+
+    def _session(self, prepare: Sequence[sql.Composed] = ()) -> Session:
+        return Session(self.name, self.dsn, self.layout.full_name, self.layout.path_of, prepare)

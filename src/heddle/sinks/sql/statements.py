@@ -1,0 +1,138 @@
+"""The sink's statements, composed once per layout from the .sql files beside this one. Every identifier is quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from psycopg import sql
+
+from heddle.sinks.sql.layout import LINE_NO, Column, Layout
+
+INBOX, EPOCHS, BOUNDS = "heddle_inbox", "heddle_epochs", "heddle_inbox_bounds"
+_STAGE = sql.Identifier("pg_temp", "heddle_stage")
+
+# (column, its type, its type's short name for COPY); then come line_no and line_count where there are lines, then
+# the layout's columns as c0, c1, …: so that no field's name can meet one of these.
+_STAGED = (
+    ("batch_index", "integer not null", "int4"),
+    ("ce_id", 'text collate "C"', "text"),
+    ("ce_source", 'text collate "C"', "text"),
+    ("partition", "integer", "int4"),
+    ("offset", "bigint", "int8"),
+    ("revision", "text", "text"),
+    ("body_hash", "bytea", "bytea"),
+)
+_STAGED_LINES = (("line_no", "integer not null", "int4"), ("line_count", "integer", "int4"))
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """`copy_types` are for the binary COPY, in the order of the staged columns."""
+
+    create_stage: sql.Composed
+    copy: sql.Composed
+    copy_types: tuple[str, ...]
+    clear_stage: sql.Composed
+    merge: sql.Composed
+    seen: sql.Composed
+    fence_bump: sql.Composed
+    fence_check: sql.Composed
+
+
+def statements_of(layout: Layout) -> Statements:
+    schema = layout.schema
+    staged = [*_STAGED, *(_STAGED_LINES if layout.lines else ())]
+    staged += [(f"c{i}", c.staged_type, c.staged_type) for i, c in enumerate(layout.columns)]
+    parts: dict[str, sql.Composable] = {
+        "stage": _STAGE,
+        "inbox": sql.Identifier(schema, INBOX),
+        "epochs": sql.Identifier(schema, EPOCHS),
+    }
+    definitions = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(name), raw(definition)) for name, definition, _ in staged
+    )
+    names = sql.SQL(", ").join(sql.Identifier(name) for name, _, _ in staged)
+    return Statements(
+        create_stage=sql.SQL("create temporary table {} ({}) on commit delete rows").format(_STAGE, definitions),
+        copy=sql.SQL("copy {} ({}) from stdin (format binary)").format(_STAGE, names),
+        copy_types=tuple(_copy_type(kind) for _, _, kind in staged),
+        clear_stage=sql.SQL("delete from {}").format(_STAGE),
+        merge=composed("merge_lines.sql" if layout.lines else "merge_row.sql", **parts, **_merge_parts(layout)),
+        seen=composed("seen.sql", **parts),
+        fence_bump=composed("fence_bump.sql", **parts),
+        fence_check=composed("fence_check.sql", **parts),
+    )
+
+
+@cache
+def _text(name: str) -> str:
+    return files("heddle.sinks.sql").joinpath(name).read_text(encoding="utf-8")
+
+
+def composed(name: str, **parts: sql.Composable) -> sql.Composed:
+    """A .sql file of this package with its {parts} filled in."""
+    return raw(_text(name)).format(**parts)
+
+
+def raw(text: str) -> sql.SQL:
+    """SQL text of our own making (a packaged file, a type's name): never anything that came from outside."""
+    return sql.SQL(text)
+
+
+def _copy_type(staged_type: str) -> str:
+    """The name under which psycopg knows a type."""
+    return {
+        "integer": "int4",
+        "bigint": "int8",
+        "real": "float4",
+        "double precision": "float8",
+        "boolean": "bool",
+        "timestamp with time zone": "timestamptz",
+        "timestamp without time zone": "timestamp",
+        "time without time zone": "time",
+    }.get(staged_type, staged_type)
+
+
+def _merge_parts(layout: Layout) -> dict[str, sql.Composable]:
+    staged = {column.name: f"c{i}" for i, column in enumerate(layout.columns)}
+    key = [column.name for column in layout.key]
+    columns = [*layout.columns]
+    owner = "staged" if layout.lines else "candidate"
+    line_no = [LINE_NO] if layout.lines else []
+    return {
+        "table": sql.Identifier(layout.schema, layout.table),
+        "versions": sql.Identifier(layout.schema, layout.versions_table),
+        "line_no": sql.Identifier(LINE_NO),
+        "columns": _names(*line_no, *(column.name for column in columns)),
+        "staged_columns": sql.SQL(", ").join(
+            [*(sql.Identifier(owner, n) for n in line_no), *(_read(owner, staged[c.name], c) for c in columns)]
+        ),
+        "key": _names(*(staged[name] for name in key)),
+        "key_columns": _names(*key),
+        "version": sql.Identifier(staged[layout.version.name]),
+        "version_column": sql.Identifier(layout.version.name),
+        "assignments": sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c.name)) for c in columns if c.name not in key
+        ),
+        "present_is_candidate": _equal("present", key, "candidate", [staged[name] for name in key]),
+    }
+
+
+def _read(owner: str, staged_name: str, column: Column) -> sql.Composable:
+    """JSON is staged as text, so that text which is no JSON for PostgreSQL fails its record and not the COPY."""
+    name = sql.Identifier(owner, staged_name)
+    return sql.SQL("{}::jsonb").format(name) if column.type == "jsonb" else name
+
+
+def _names(*names: str) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(name) for name in names)
+
+
+def _equal(left: str, left_names: Iterable[str], right: str, right_names: Iterable[str]) -> sql.Composable:
+    return sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(left, a), sql.Identifier(right, b))
+        for a, b in zip(left_names, right_names, strict=True)
+    )
