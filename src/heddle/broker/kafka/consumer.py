@@ -1,0 +1,178 @@
+"""A group member on Kafka: nothing is delivered of a partition before `start` names its offset.
+
+How that is done with librdkafka. A new partition is assigned at the log's end and paused in the same callback: an
+explicit offset, because the committed one may be missing and `auto.offset.reset=error` would fail it; the end, because
+an absolute one may be out of range. `start` seeks and resumes. It never assigns: an assign call outside a rebalance
+callback would be taken as the answer to one that has not been served yet.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer as Client
+
+from heddle.broker.kafka.config import consumer_config
+from heddle.broker.kafka.failures import PASSING, Reasons, failure, translated
+from heddle.broker.kafka.records import errors_of, records_of
+from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, Position, Rebalance, Record
+from heddle.errors import BrokerError, HeddleError
+from heddle.settings import Settings
+
+_NOTHING: frozenset[int] = frozenset()
+_POLL_S = 0.05  # how soon a change of assignment ends a wait
+_SEEK_TIMEOUT_S = 5.0
+_METADATA = struct.Struct("=7si")  # librdkafka's own serialisation: b"CGMDv2:", generation, group, member
+_METADATA_MAGIC = b"CGMDv2:"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaGroupMetadata:
+    """librdkafka's serialised membership. A generation below zero is none, and the coordinator would not check it."""
+
+    serialised: bytes
+    generation: int
+
+
+class KafkaConsumer:
+    def __init__(self, settings: Settings, group: str, topic: str) -> None:
+        self._group = group
+        self._topic = topic
+        self._reasons = Reasons()
+        self._assigned: frozenset[int] = _NOTHING
+        self._started: frozenset[int] = _NOTHING
+        self._change = Rebalance(_NOTHING, _NOTHING, _NOTHING)
+        self._has_changed = False
+        self._deferred: HeddleError | None = None
+        with translated(f"group {group}", self._reasons):
+            self._client = Client(consumer_config(settings, self._reasons, group))
+            self._client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+        if self._deferred is not None:
+            error, self._deferred = self._deferred, None
+            raise error
+        self._has_changed = False
+        with translated(f"reading {self._topic}", self._reasons):
+            messages = self._first(max_records)
+            missing = max_records - len(messages)
+            if messages and missing and not self._has_changed:
+                messages += self._client.consume(missing, max_wait_s)
+        records = records_of(self._topic, messages)
+        problem = self._problem(messages) if len(records) < len(messages) or not messages else None
+        if self._has_changed or self._started != self._assigned:
+            records = [record for record in records if record.partition in self._started]
+        if problem is not None and not records:
+            raise problem
+        self._deferred = problem
+        return records
+
+    def take_rebalance(self) -> Rebalance:
+        change, self._change = self._change, Rebalance(_NOTHING, _NOTHING, _NOTHING)
+        return change
+
+    def assignment(self) -> frozenset[int]:
+        return self._assigned
+
+    def group_metadata(self) -> KafkaGroupMetadata:
+        serialised: bytes = self._client.consumer_group_metadata()
+        magic, generation = _METADATA.unpack_from(serialised)
+        if magic != _METADATA_MAGIC:
+            raise BrokerError(
+                "this librdkafka writes group metadata in an unknown form", hint="pin confluent-kafka 2.16"
+            )
+        return KafkaGroupMetadata(serialised, generation)
+
+    def committed(self, partitions: Iterable[int], timeout_s: float) -> dict[int, Position]:
+        with translated(f"committed positions of {self._group}", self._reasons):
+            found = self._client.committed(self._partitions(partitions), timeout_s)
+            for partition in found:
+                if partition.error is not None:
+                    raise KafkaException(partition.error)
+        return {
+            p.partition: Position(p.offset, p.metadata or "") if p.offset >= 0 else Position(NEVER_COMMITTED)
+            for p in found
+        }
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        foreign = offsets.keys() - self._assigned
+        if foreign:
+            raise BrokerError(f"partitions {sorted(foreign)} of {self._topic} are not assigned to this consumer")
+        with translated(f"starting {self._topic}", self._reasons):
+            for partition, offset in offsets.items():
+                self._seek(TopicPartition(self._topic, partition, offset))
+            self._client.resume(self._partitions(offsets))
+        self._started |= offsets.keys()
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        paused = self._started.intersection(partitions)
+        self._started -= paused
+        with translated(f"pausing {self._topic}", self._reasons):
+            self._client.pause(self._partitions(paused))
+
+    def watermarks(self, partition: int, timeout_s: float) -> tuple[int, int]:
+        with translated(f"offsets of {self._topic}/{partition}", self._reasons):
+            return self._client.get_watermark_offsets(TopicPartition(self._topic, partition), timeout_s)
+
+    def close(self) -> None:
+        with translated(f"leaving group {self._group}", self._reasons):
+            self._client.close()
+
+    def _first(self, max_records: int) -> list[Message[Any, Any]]:
+        """What is there, else wait for a first message or a change of the assignment."""
+        messages = self._client.consume(max_records, 0)
+        deadline = time.monotonic() + FIRST_RECORD_WAIT_S
+        while not messages and not self._has_changed and time.monotonic() < deadline:
+            messages = self._client.consume(1, _POLL_S)
+        return messages
+
+    def _problem(self, messages: list[Message[Any, Any]]) -> HeddleError | None:
+        """The first event that this consumer will not mend by itself. Records beside it are delivered before it."""
+        for partition, error in errors_of(messages):
+            is_ours = partition < 0 or partition in self._started
+            if is_ours and error.code() not in PASSING:
+                return failure(error, f"reading {self._topic}/{partition}", self._reasons)
+        return None if messages else self._reasons.refusal(f"reading {self._topic}")
+
+    def _seek(self, partition: TopicPartition) -> None:
+        """A partition whose fetcher is being started or stopped cannot be sought for a moment."""
+        deadline = time.monotonic() + _SEEK_TIMEOUT_S
+        while True:
+            try:
+                return self._client.seek(partition)
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code not in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+    def _on_assign(self, client: Client, partitions: list[TopicPartition]) -> None:
+        assigned = [TopicPartition(self._topic, p.partition, OFFSET_END) for p in partitions]
+        client.incremental_assign(assigned)
+        self._take(assigned=frozenset(p.partition for p in partitions))
+        client.pause(self._partitions(self._assigned - self._started))
+
+    def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._take(revoked=frozenset(p.partition for p in partitions))
+        client.incremental_unassign(partitions)
+
+    def _on_lost(self, client: Client, partitions: list[TopicPartition]) -> None:
+        self._take(lost=frozenset(p.partition for p in partitions))
+        client.incremental_unassign(partitions)
+
+    def _take(
+        self, assigned: frozenset[int] = _NOTHING, revoked: frozenset[int] = _NOTHING, lost: frozenset[int] = _NOTHING
+    ) -> None:
+        gone, change = revoked | lost, self._change
+        self._assigned = (self._assigned - gone) | assigned
+        self._started -= gone | assigned
+        self._change = Rebalance((change.assigned - gone) | assigned, change.revoked | revoked, change.lost | lost)
+        self._has_changed = True
+
+    def _partitions(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition) for partition in partitions]

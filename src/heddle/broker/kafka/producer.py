@@ -1,0 +1,137 @@
+"""Transactional producer on Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Producer as Client
+
+from heddle.broker.kafka.config import producer_config
+from heddle.broker.kafka.consumer import KafkaGroupMetadata
+from heddle.broker.kafka.failures import AUTH, FENCED, STALE, TOO_LARGE, Reasons, failure, translated
+from heddle.broker.log import GroupMetadata, Outgoing, Position
+from heddle.errors import (
+    BrokerDownError,
+    BrokerError,
+    CommitUnknownError,
+    FencedError,
+    HeddleError,
+    StaleGenerationError,
+)
+from heddle.settings import Settings
+
+_QUEUE_FULL_WAIT_S = 0.05
+
+
+class KafkaProducer:
+    """No delivery callbacks: what could not be delivered fails the commit."""
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._id = transactional_id
+        self._transaction_timeout_s = settings.transaction_timeout_s
+        self._reasons = Reasons()
+        self._began_s = 0.0
+        self._batches: list[Sequence[Outgoing]] = []
+        with translated(f"producer {transactional_id}", self._reasons):
+            self._client = Client(producer_config(settings, self._reasons, transactional_id))
+
+    def init(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._client.init_transactions(max(left, 0.001))
+            except KafkaException as error:
+                reason: KafkaError = error.args[0]
+                if not reason.retriable() or time.monotonic() >= deadline:
+                    raise failure(reason, f"initialising {self._id}", self._reasons) from error
+
+    def begin(self) -> None:
+        self._client.poll(0)  # serves librdkafka's error and log events; nothing else polls a producer
+        with translated(f"beginning a transaction of {self._id}", self._reasons):
+            self._client.begin_transaction()
+        self._began_s = time.monotonic()
+        self._batches.clear()
+
+    def produce(self, records: Iterable[Outgoing]) -> None:
+        batch = records if isinstance(records, Sequence) else list(records)
+        self._batches.append(batch)
+        produce = self._client.produce
+        for record in batch:
+            topic, key, value, headers, partition = record
+            if type(headers) is not list:
+                headers = list(headers)
+            try:
+                produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                self._produce_when_possible(record)
+            except KafkaException as error:
+                raise self._failure(error.args[0], "producing") from error
+
+    def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
+        assert isinstance(group, KafkaGroupMetadata)
+        if group.generation < 0:  # the coordinator would take it unchecked
+            raise StaleGenerationError("this consumer is no member of its group", hint="abort, poll, re-run")
+        offsets = [TopicPartition(topic, p, position.offset, position.metadata) for p, position in positions.items()]
+        try:
+            self._client.send_offsets_to_transaction(offsets, group.serialised, self._transaction_timeout_s)
+        except KafkaException as error:
+            raise self._failure(error.args[0], "sending offsets") from error
+
+    def commit(self, timeout_s: float) -> None:
+        try:
+            self._client.commit_transaction(timeout_s)
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.retriable():
+                raise CommitUnknownError(
+                    f"committing a transaction of {self._id}: no answer in time ({reason.name()})",
+                    hint="call commit again, or exit and let a successor decide it",
+                ) from error
+            raise self._failure(reason, "committing") from error
+        self._batches.clear()
+
+    def abort(self, timeout_s: float) -> None:
+        try:
+            self._client.abort_transaction(timeout_s)
+        except KafkaException as error:
+            raise self._failure(error.args[0], "aborting") from error
+        self._batches.clear()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _produce_when_possible(self, record: Outgoing) -> None:
+        """The local queue is full: wait for deliveries, at most as long as the transaction may last."""
+        while time.monotonic() - self._began_s < self._transaction_timeout_s:
+            self._client.poll(_QUEUE_FULL_WAIT_S)
+            try:
+                return self._client.produce(
+                    record.topic, record.value, record.key, record.partition, headers=list(record.headers)
+                )
+            except BufferError:
+                continue
+        raise BrokerDownError(f"producing to {record.topic}: the local queue stays full", hint="check the brokers")
+
+    def _failure(self, error: KafkaError, doing: str) -> HeddleError:
+        code, doing = error.code(), f"{doing} in a transaction of {self._id}"
+        if code in TOO_LARGE:
+            return BrokerError(f"{doing}: a record is too large for its topic; largest: {self._largest()}")
+        if code in FENCED and time.monotonic() - self._began_s >= self._transaction_timeout_s:
+            return FencedError(
+                f"{doing}: the transaction outlived its time-out of {self._transaction_timeout_s:g} s",
+                hint="the broker has ended it; start the worker anew",
+            )
+        if error.fatal() and code not in FENCED | STALE | AUTH:
+            return BrokerError(f"{doing}: {error.str()} ({error.name()}, fatal)", hint="start the worker anew")
+        return failure(error, doing, self._reasons)
+
+    def _largest(self) -> str:
+        sizes: dict[str, int] = {}
+        for batch in self._batches:
+            for record in batch:
+                size = len(record.key or b"") + len(record.value or b"")
+                sizes[record.topic] = max(size, sizes.get(record.topic, 0))
+        return ", ".join(f"{size} bytes to {topic}" for topic, size in sorted(sizes.items()))

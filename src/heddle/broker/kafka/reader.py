@@ -1,0 +1,110 @@
+"""Reading partitions assigned by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, Message, TopicPartition
+
+from heddle.broker.kafka.config import reader_config
+from heddle.broker.kafka.failures import PASSING, Reasons, failure, translated
+from heddle.broker.kafka.records import errors_of, records_of
+from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Record
+from heddle.errors import BrokerDownError, HeddleError
+from heddle.settings import Settings
+
+_BATCH = 10_000
+_POLL_S = 0.1
+_ASSIGN_TIMEOUT_S = 10.0
+# librdkafka looks for a group's coordinator even where nobody joins the group; that we may not is no failure.
+_PASSING = PASSING | {KafkaError.GROUP_AUTHORIZATION_FAILED}
+
+
+class KafkaReader:
+    def __init__(self, settings: Settings) -> None:
+        self._topic = ""
+        self._reasons = Reasons()
+        self._deferred: HeddleError | None = None
+        with translated("reading", self._reasons):
+            self._client = Client(reader_config(settings, self._reasons))
+
+    def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
+        found = {p: self._absolute(topic, p, offset) for p, offset in offsets.items()}
+        self._assign(topic, [TopicPartition(topic, partition, offset) for partition, offset in found.items()])
+
+    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+        if self._deferred is not None:
+            error, self._deferred = self._deferred, None
+            raise error
+        with translated(f"reading {self._topic}", self._reasons):
+            messages = self._client.consume(1, FIRST_RECORD_WAIT_S)
+            if messages and max_records > 1:
+                messages += self._client.consume(max_records - 1, max_wait_s)
+        records = records_of(self._topic, messages)
+        problem = self._problem(messages)
+        if problem is not None and not records:
+            raise problem
+        self._deferred = problem
+        return records
+
+    def read_range(self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING) -> list[Record]:
+        deadline = time.monotonic() + timeout_s
+        first, end = self._watermarks(topic, partition, timeout_s)
+        start = first if start == BEGINNING else start
+        if start >= end:
+            return []
+        self._assign(topic, [TopicPartition(topic, partition, start)])
+        try:
+            return self._read_until(end, deadline)
+        finally:
+            self._assign(topic, [])
+
+    def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int:
+        return self._watermarks(topic, partition, timeout_s)[1]
+
+    def close(self) -> None:
+        with translated("closing a reader", self._reasons):
+            self._client.close()
+
+    def _read_until(self, end: int, deadline: float) -> list[Record]:
+        """The tail before `end` may be a transaction marker or aborted records, which bring no message: the partition's
+        end-of-file event, or a later record, then says that we are through."""
+        records: list[Record] = []
+        while True:
+            with translated(f"reading {self._topic}", self._reasons):
+                messages = self._client.consume(1, _POLL_S)
+                messages += self._client.consume(_BATCH, 0)
+            found = records_of(self._topic, messages)
+            records += found
+            if problem := self._problem(messages):
+                raise problem
+            offset = max((m.offset() or 0 for m in messages), default=0)
+            if offset >= end or (found and offset == end - 1):
+                return [record for record in records if record.offset < end]
+            if time.monotonic() > deadline:
+                raise BrokerDownError(f"reading {self._topic} to offset {end} took too long", hint="check the brokers")
+
+    def _assign(self, topic: str, partitions: list[TopicPartition]) -> None:
+        self._topic, self._deferred = topic, None
+        with translated(f"reading {topic}", self._reasons):
+            self._client.assign(partitions)
+
+    def _absolute(self, topic: str, partition: int, offset: int) -> int:
+        """`END` is the end as of now, not as of the first fetch."""
+        if offset not in (BEGINNING, END):
+            return offset
+        first, end = self._watermarks(topic, partition, _ASSIGN_TIMEOUT_S)
+        return first if offset == BEGINNING else end
+
+    def _watermarks(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
+        with translated(f"offsets of {topic}/{partition}", self._reasons):
+            return self._client.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
+
+    def _problem(self, messages: list[Message[Any, Any]]) -> HeddleError | None:
+        for partition, error in errors_of(messages):
+            if error.code() not in _PASSING:
+                return failure(error, f"reading {self._topic}/{partition}", self._reasons)
+        return None if messages else self._reasons.refusal(f"reading {self._topic}")
