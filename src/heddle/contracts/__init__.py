@@ -3,6 +3,7 @@
 from heddle.contracts.codec import AvroCodec as AvroCodec
 from heddle.contracts.codec import Codec as Codec
 from heddle.contracts.codec import body_hash as body_hash
+from heddle.contracts.codec_any import decode_any as decode_any
 from heddle.contracts.confluent import ConfluentRegistry as ConfluentRegistry
 from heddle.contracts.contract import Contract as Contract
 from heddle.contracts.contract import contract as contract

@@ -100,7 +100,7 @@ class AvroCodec(Generic[T]):
         """How to read what the schema named in a frame wrote. Raises `UnknownSchemaIdError` for an id that the
         registry does not know and `IncompatibleWriterError` for a schema that is not this contract's."""
         if frame not in self._plans:
-            schema_id = int.from_bytes(frame[1:], "big")
+            schema_id = schema_id_of(frame)
             self._plans[frame] = self._resolve(self._registry.schema(schema_id), schema_id)
         return self._plans[frame]
 
@@ -159,17 +159,22 @@ class _Side:
             return decode_reference(self._codec.plan(frame), self._shape, self._limits, data, FRAME_BYTES)
 
     def _decoder(self, frame: bytes) -> Callable[[bytes], Any]:
-        if frame[:1] != bytes([_MAGIC]):
-            what = "an empty value" if not frame else "bytes that begin with no schema id"
-            raise ForeignBytesError(
-                f"{what}: not in Confluent wire format", hint="was it written without a registry serializer?"
-            )
-        if len(frame) < FRAME_BYTES:
-            raise TruncatedError("the record ends inside its schema id")
-        label = f"{self._codec.contract.name} from {int.from_bytes(frame[1:], 'big')}"
+        label = f"{self._codec.contract.name} from {schema_id_of(frame)}"
         decoder = compile_decoder(self._codec.plan(frame), self._shape, self._limits, FRAME_BYTES, label)
         self._decoders[frame] = decoder
         return decoder
+
+
+def schema_id_of(data: bytes) -> int:
+    """The writer's schema id in a frame. Raises `ForeignBytesError` where there is no frame."""
+    if data[:1] != bytes([_MAGIC]):
+        what = "bytes that begin with no schema id" if data else "an empty value"
+        raise ForeignBytesError(
+            f"{what}: not in Confluent wire format", hint="was it written without a registry serializer?"
+        )
+    if len(data) < FRAME_BYTES:
+        raise TruncatedError("the record ends inside its schema id")
+    return int.from_bytes(data[1:FRAME_BYTES], "big")
 
 
 def body_hash(framed: bytes) -> bytes:

@@ -16,13 +16,15 @@ import orjson
 import stamina
 
 from heddle.contracts.contract import Contract
-from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, meaning_changes
+from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, verdict
 from heddle.errors import AuthError, ContractError, DependencyDownError, UnknownSchemaIdError
 from heddle.settings import Settings
 
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _ATTEMPTS: Final = 3
 _UNKNOWN_ID_TTL_S: Final = 5.0
+# Subject, version, schema, subject's compatibility level.
+_NOT_FOUND: Final = frozenset({40401, 40402, 40403, 40408})
 
 
 class ConfluentRegistry:
@@ -85,14 +87,14 @@ class ConfluentRegistry:
         versions = self.versions(contract.subject)
         if not versions:
             return []
+        problems = verdict(self.schema_of(contract.subject, versions[-1]), contract.root)
+        if problems:
+            return problems
         path = f"/compatibility/subjects/{_escaped(contract.subject)}/versions/latest?verbose=true"
         status, answer = self._call("POST", path, {"schema": contract.text})
-        problems: list[str] = []
-        if status != 200:
-            problems.append(_message(answer))
-        elif not answer.get("is_compatible", False):
-            problems += answer.get("messages") or self._own_words(contract, versions[-1])
-        return problems + meaning_changes([self.schema_of(contract.subject, versions[-1])], contract.root)
+        if status == 200 and answer.get("is_compatible", False):
+            return []
+        return [_message(answer)] if status != 200 else answer.get("messages") or ["the registry does not say why"]
 
     def versions(self, subject: str) -> list[int]:
         status, answer = self._call("GET", f"/subjects/{_escaped(subject)}/versions")
@@ -116,14 +118,6 @@ class ConfluentRegistry:
     def close(self) -> None:
         self._client.close()
 
-    def _own_words(self, contract: Contract, version: int) -> list[str]:
-        from heddle.contracts.compatibility import unreadable
-        from heddle.contracts.schema import parse_schema
-
-        earlier = parse_schema(self.schema_of(contract.subject, version))
-        plain = unreadable(earlier, contract.root, meaning=False)
-        return [str(problem) for problem in plain] or ["the registry calls it incompatible and does not say why"]
-
     def _call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and decoded answer of 200, 404, 409 and 422. All else is an exception."""
         content = orjson.dumps(body) if body is not None else None
@@ -141,12 +135,15 @@ class ConfluentRegistry:
                 f"the registry at {self._url} refuses us (HTTP {status})",
                 hint="check HEDDLE_REGISTRY_USER and HEDDLE_REGISTRY_PASSWORD",
             )
-        if status in (408, 429) or status >= 500:
-            raise self._down(f"HTTP {status}")
         try:
-            return status, orjson.loads(response.content)
+            answer = orjson.loads(response.content)
         except ValueError as error:
-            raise self._down(f"HTTP {status} without JSON: is this a registry?") from error
+            raise self._down(f"HTTP {status} without JSON; is this a registry's address?") from error
+        # A 404 of another kind is a wrong address, and must not turn every record into one of unknown schema.
+        unknown = status == 404 and isinstance(answer, dict) and answer.get("error_code") not in _NOT_FOUND
+        if unknown or status not in (200, 404, 409, 422):
+            raise self._down(f"HTTP {status}; is this a registry's address?" if status < 500 else f"HTTP {status}")
+        return status, answer
 
     def _down(self, why: str) -> DependencyDownError:
         return DependencyDownError(

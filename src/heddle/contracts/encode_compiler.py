@@ -30,7 +30,17 @@ from heddle.contracts.schema import (
     children,
 )
 from heddle.contracts.shapes import DictShape, Shape
-from heddle.contracts.values import EPOCH, EPOCH_ORDINAL, EXACT, INT_MAX, INT_MIN, LOCAL_EPOCH, LONG_MAX, LONG_MIN
+from heddle.contracts.values import (
+    EPOCH,
+    EPOCH_ORDINAL,
+    EXACT,
+    INT_MAX,
+    INT_MIN,
+    LOCAL_EPOCH,
+    LONG_MAX,
+    LONG_MIN,
+    default_value,
+)
 
 Encoder = Callable[[bytearray, Any], None]
 
@@ -312,14 +322,8 @@ class _Encoder:
                 self.emit(item.type, value, depth + 1)
                 continue
             self.source.add(f"{value} = {x}.get({item.name!r}, MISSING)")
-            default = encode_reference(item.type, DictShape(), self.limits, _default(item.type, item.default))
+            default = encode_reference(item.type, DictShape(), self.limits, default_value(item.type, item.default))
             with self.source.block(f"if {value} is MISSING:"):
                 self.source.add(f"if not {unknown}: raise Refused", f"o += {default!r}")
             with self.source.block("else:"):
                 self.emit(item.type, value, depth + 2)
-
-
-def _default(node: Node, default: Any) -> Any:
-    from heddle.contracts.values import default_value
-
-    return default_value(node, default)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from heddle.contracts.compatibility import Level, check_level
 from heddle.contracts.contract import Contract
-from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, meaning_changes
+from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, verdict
 from heddle.contracts.schema import parse_schema
 from heddle.errors import UnknownSchemaIdError
 
@@ -50,8 +50,9 @@ class MemoryRegistry:
         return schema_id
 
     def check(self, contract: Contract) -> list[str]:
-        earlier = [self._schemas[i] for i in self._subjects.get(contract.subject, ())]
-        return self._plain_problems(contract) + meaning_changes(earlier, contract.root)
+        listed = self._subjects.get(contract.subject, [])
+        problems = verdict(self._schemas[listed[-1]], contract.root) if listed else []
+        return problems or self._plain_problems(contract)
 
     def versions(self, subject: str) -> list[int]:
         return list(range(1, len(self._subjects.get(subject, ())) + 1))

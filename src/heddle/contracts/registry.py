@@ -62,9 +62,7 @@ class IncompatibleError(ContractError):
     code = "incompatible"
 
 
-def meaning_changes(earlier: list[dict[str, Any]], candidate: Node) -> list[str]:
-    """What plain checkers let through: logical types that change between the latest version and the candidate."""
-    found: list[str] = []
-    for source in earlier[-1:]:
-        found += [str(problem) for problem in unreadable(parse_schema(source), candidate) if problem.meaning]
-    return found
+def verdict(latest: dict[str, Any], candidate: Node) -> list[str]:
+    """Heddle's own judgement of a new version, whatever the registry's level: readers of the candidate must be able
+    to read the latest version, and no logical type may change its meaning, which plain checkers let through."""
+    return [str(problem) for problem in unreadable(parse_schema(latest), candidate)]
