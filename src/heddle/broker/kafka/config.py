@@ -64,6 +64,7 @@ def reader_config(settings: Settings, reasons: Reasons) -> dict[str, Any]:
         **_CONSUMER_TUNING,
         **client_config(settings, reasons),
         "group.id": "heddle-reader",
+        "fetch.wait.max.ms": 20,  # the end of a partition is told after one more fetch, which is empty
         "enable.partition.eof": True,
         **_READING,
     }

@@ -8,6 +8,7 @@ callback would be taken as the answer to one that has not been served yet.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,7 @@ from heddle.settings import Settings
 _NOTHING: frozenset[int] = frozenset()
 _POLL_S = 0.05  # how soon a change of assignment ends a wait
 _SEEK_TIMEOUT_S = 5.0
+_WAKE_TIMEOUT_S = 1.0
 _METADATA = struct.Struct("=7si")  # librdkafka's own serialisation: b"CGMDv2:", generation, group, member
 _METADATA_MAGIC = b"CGMDv2:"
 
@@ -108,6 +110,7 @@ class KafkaConsumer:
                 self._seek(TopicPartition(self._topic, partition, offset))
             self._client.resume(self._partitions(offsets))
         self._started |= offsets.keys()
+        self._wake()
 
     def pause(self, partitions: Iterable[int]) -> None:
         paused = self._started.intersection(partitions)
@@ -150,6 +153,13 @@ class KafkaConsumer:
                 if code not in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)
+
+    def _wake(self) -> None:
+        """librdkafka's broker threads sleep for up to a second when every partition was paused, and neither seek nor
+        resume wakes them (seen); a request to the partitions' leaders does. Its answer does not matter."""
+        ends = [TopicPartition(self._topic, partition, OFFSET_END) for partition in self._started]
+        with contextlib.suppress(KafkaException):
+            self._client.offsets_for_times(ends, _WAKE_TIMEOUT_S)
 
     def _on_assign(self, client: Client, partitions: list[TopicPartition]) -> None:
         assigned = [TopicPartition(self._topic, p.partition, OFFSET_END) for p in partitions]
