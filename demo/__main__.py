@@ -267,7 +267,7 @@ def _kill_worker(supervisor: int, name: str) -> int:
         if name in child.cmdline():
             child.kill()
             say(f"  killed the {name} worker (pid {child.pid}) with -9; its supervisor starts another")
-            return child.pid
+            return int(child.pid)
     raise DemoError(f"no worker process for {name}")
 
 

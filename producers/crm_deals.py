@@ -28,6 +28,7 @@ def deals_of(delivery: Delivery) -> Iterator[Draft[Deal]]:
         engaged_on=date_of(body.get("engage_date")),
         closed_on=date_of(body.get("close_date")),
         close_value=amount_of(body.get("close_value")),
+        currency="USD",
         changed_at=changed_at,
     )
     yield Draft(deal, id=delivery.id, time=changed_at)
