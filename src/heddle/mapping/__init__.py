@@ -1,6 +1,47 @@
 """Field rules as data: checked, compiled to a function, printed as the mapping document."""
 
-from heddle.mapping.mapping import Mapping
-from heddle.mapping.transcoder import Emission, Transcoder
-
-__all__ = ["Emission", "Mapping", "Transcoder"]
+from heddle.mapping.language import above as above
+from heddle.mapping.language import add as add
+from heddle.mapping.language import all_of as all_of
+from heddle.mapping.language import any_of as any_of
+from heddle.mapping.language import below as below
+from heddle.mapping.language import call as call
+from heddle.mapping.language import choose as choose
+from heddle.mapping.language import constant as constant
+from heddle.mapping.language import count_of as count_of
+from heddle.mapping.language import default as default
+from heddle.mapping.language import divide as divide
+from heddle.mapping.language import each as each
+from heddle.mapping.language import enum as enum
+from heddle.mapping.language import equals as equals
+from heddle.mapping.language import fail as fail
+from heddle.mapping.language import filtered as filtered
+from heddle.mapping.language import first_of as first_of
+from heddle.mapping.language import items as items
+from heddle.mapping.language import join as join
+from heddle.mapping.language import lookup as lookup
+from heddle.mapping.language import lower as lower
+from heddle.mapping.language import multiply as multiply
+from heddle.mapping.language import not_ as not_
+from heddle.mapping.language import one_of as one_of
+from heddle.mapping.language import present as present
+from heddle.mapping.language import record as record
+from heddle.mapping.language import required as required
+from heddle.mapping.language import strip as strip
+from heddle.mapping.language import subtract as subtract
+from heddle.mapping.language import take as take
+from heddle.mapping.language import text as text
+from heddle.mapping.language import to_date as to_date
+from heddle.mapping.language import to_decimal as to_decimal
+from heddle.mapping.language import to_integer as to_integer
+from heddle.mapping.language import to_timestamp as to_timestamp
+from heddle.mapping.language import total_of as total_of
+from heddle.mapping.language import truncate as truncate
+from heddle.mapping.language import upper as upper
+from heddle.mapping.language import when as when
+from heddle.mapping.mapping import Mapping as Mapping
+from heddle.mapping.refusals import CallError as CallError
+from heddle.mapping.refusals import MappingDeclarationError as MappingDeclarationError
+from heddle.mapping.refusals import RuleError as RuleError
+from heddle.mapping.transcoder import Emission as Emission
+from heddle.mapping.transcoder import Transcoder as Transcoder
