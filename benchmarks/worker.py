@@ -45,7 +45,7 @@ def main() -> None:
             "HEDDLE_LOG_LEVEL": "warning",
             "HEDDLE_BATCH_MAX_RECORDS": str(options.batch),
         }
-        subprocess.run([sys.executable, "-m", "heddle.cli.main", "apply"], cwd=APP, env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "heddle", "apply"], cwd=APP, env=environment, check=True)
         print(f"loading {options.records:,} orders …", flush=True)
         _side("load", options, environment, 0)
         results: dict[str, list[dict[str, Any]]] = {"copy": [], "worker": []}

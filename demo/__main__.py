@@ -38,7 +38,7 @@ from heddle.settings import load_settings
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".heddle"
 LOG = STATE / "demo.log"
-HEDDLE = [sys.executable, "-m", "heddle.cli.main"]
+HEDDLE = [sys.executable, "-m", "heddle"]
 DELIVERIES, RATE = 5_000, 400.0
 READY_TIMEOUT_S, DRAIN_TIMEOUT_S = 60.0, 120.0
 VICTIM = "ledger"

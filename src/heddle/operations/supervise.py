@@ -134,7 +134,7 @@ def held(run_dir: Path, instance: str, names: Sequence[str]) -> Iterator[None]:
 
 
 def worker_command(name: str, instance: str) -> list[str]:
-    return [sys.executable, "-m", "heddle.cli.main", "worker", name, "--instance", instance]
+    return [sys.executable, "-m", "heddle", "worker", name, "--instance", instance]
 
 
 def _reason(code: int) -> str:
