@@ -94,7 +94,7 @@ class Route:
         try:
             return self.verifier.verify(request, now)
         except SignatureError as error:
-            raise Refusal(401, error.reason) from None
+            raise Refusal(401, error.reason.value) from None
 
     def record(self, request: SignedRequest, verified: Verified, now: float) -> Outgoing:
         """The raw record. Its key is None where the declared entity is not found."""

@@ -34,8 +34,8 @@ log = structlog.get_logger("heddle.gateway")
 def run_gateway(sources: Iterable[WebhookSource], settings: Settings, *, state_dir: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain: requests in flight are answered, what was sent lands.
 
-    SIGHUP reads the secrets again. While it serves, `gateway.json` in the project's state folder
-    (or `state_dir`) holds its address. Raises `UsageError` for a taken port, a path claimed twice, a secret without a value."""
+    SIGHUP reads the secrets again. While it serves, `gateway.json` in the project's state folder (or `state_dir`) holds
+    its address. Raises `UsageError` for a taken port, a path claimed twice, a secret without a value."""
     # Here and not above: of all commands only this one needs the asynchronous Kafka client.
     from heddle.broker.async_edge import AsyncProducer
 
