@@ -97,10 +97,10 @@ def install(
     return _programs(cache, lock)
 
 
-def distrust(cache: Path, lock: Sequence[Artifact] | None = None) -> None:
-    """Forget what was checked, so that the next `install` looks at every byte again."""
+def distrust(cache: Path, kind: str, lock: Sequence[Artifact] | None = None) -> None:
+    """Forget what was checked of one artifact type, so that the next `install` looks at every byte again."""
     with locked(cache):
-        for artifact in lock or read_lock():
+        for artifact in (artifact for artifact in lock or read_lock() if artifact.type == kind):
             target = _target(cache, artifact)
             if target.is_dir():
                 (target / _CONTENTS).unlink(missing_ok=True)

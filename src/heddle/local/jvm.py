@@ -52,9 +52,9 @@ class Runtime:
             raise not_installed() from None
         return Path(JAVA)
 
-    def repair(self) -> None:
-        """Check every program file by its hash, and fetch what is wrong."""
-        distrust(self.cache)
+    def repair(self, kind: str) -> None:
+        """Check every program file of an artifact type by its hash, and fetch what is wrong."""
+        distrust(self.cache, kind)
         install(self.cache, fetch=self.fetch, progress=self.progress)
 
     def startup_cache(self, name: str, heap_mb: int) -> Path:
@@ -82,6 +82,8 @@ class JavaServer(Server):
     """A server in a JVM. Its log is one file with up to three older ones."""
 
     heap_mb: ClassVar[int]
+    # The artifact type of its program: separate jars, or an archive.
+    program_type: ClassVar[str]
     # A stop that writes a start-up cache takes 5 to 15 s.
     stop_timeout_s: ClassVar[float] = 60.0
 
@@ -102,7 +104,7 @@ class JavaServer(Server):
         try:
             super().start()
         except DamagedCacheError:
-            self.runtime.repair()
+            self.runtime.repair(self.program_type)
             super().start()
 
     def after_clean_stop(self) -> None:

@@ -71,6 +71,7 @@ logger.config.level = warn
 class Kafka(JavaServer):
     name = "kafka"
     heap_mb = 256
+    program_type = "jar"
 
     def __init__(self, data_dir: Path, port: int, controller_port: int, runtime: Runtime) -> None:
         super().__init__(data_dir, port, runtime)

@@ -18,6 +18,7 @@ _DATABASE = "registry"
 class Registry(JavaServer):
     name = "registry"
     heap_mb = 128
+    program_type = "tar.gz"
 
     def __init__(self, data_dir: Path, port: int, management_port: int, runtime: Runtime, postgres: Postgres) -> None:
         super().__init__(data_dir, port, runtime)
