@@ -191,7 +191,7 @@ def _null(rule: Rule) -> str:
 def _losses(rule: Rule) -> Iterator[str]:
     match rule:
         case Apply(operation, args, params):
-            loss = operation.loses(tuple(typed(arg) for arg in args), dict(params))
+            loss = operation.loss(tuple(typed(arg) for arg in args), dict(params))
             if loss:
                 yield loss
         case Table(_, rows):

@@ -31,6 +31,8 @@ from heddle.mapping.types import (
     type_of,
 )  # fmt: skip
 
+_WIDER = ((INT, LONG), (MILLIS, MICROS))
+
 
 def fit(rule: Rule, want: Type) -> Rule:
     """The rule with the conversions that its target needs. Raises `Unfit` for what would fail or lose unasked."""

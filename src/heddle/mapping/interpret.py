@@ -6,7 +6,7 @@ from typing import Any
 
 from heddle.errors import HeddleError
 from heddle.mapping.functions import caller, name_of
-from heddle.mapping.numbers import EXACT, in_64_bits
+from heddle.mapping.numbers import EXACT, ZERO, in_64_bits
 from heddle.mapping.refusals import CallError, Refused, RuleError
 from heddle.mapping.rules import (
     AllOf,
@@ -140,7 +140,7 @@ def _totalled(rule: Total, levels: Levels, at: str) -> Any:
     if given is None or rule.rule is None:
         return None
     whole, currencies = is_integer(typed(rule).node), set()
-    total: Any = 0 if whole else EXACT.create_decimal(0)
+    total: Any = 0 if whole else ZERO
     for item in given:
         inside = (*levels, item)
         amount = _value(rule.rule, inside, at)

@@ -51,7 +51,7 @@ class Mapping(Generic[S, T]):
     def __call__(self, value: S) -> T | None:
         """The target value, or None where `when` does not hold. Raises `RuleError` with the target field's path."""
         output = self.compiled.function(to_native(self._from, value))
-        return None if output is None else from_native(self._to, output)  # type: ignore[no-any-return]
+        return None if output is None else from_native(self._to, output)
 
     def transcoder(self, reader: Codec[S], writer: Codec[T]) -> Transcoder:
         """Input bytes to output records, a batch at a time."""

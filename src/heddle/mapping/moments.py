@@ -1,4 +1,4 @@
-"""Operations on dates and times. A zone is stated wherever one is needed; nothing is ever naive, nothing reads a clock."""
+"""Operations on dates and times. A zone is stated wherever one is needed; nothing is naive, nothing reads a clock."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _guarded(function: Callable[..., Any], *args: Any) -> Any:
         raise Refused("range", "the moment is outside of the years 1 to 9999") from None
 
 
-def _time_of_day(types: Types, params: Params) -> str:
+def _time_of_day(types: Types, _params: Params) -> str:
     return "" if types[0].node == STRING else "time of day"
 
 
@@ -125,7 +125,7 @@ def _to_timestamp(types: Types, params: Params) -> Callable[[Any], datetime]:
     node = types[0].node
     if is_integer(node):
         unit = _UNITS[params["unit"]]
-        return lambda value: _guarded(lambda: _EPOCH + value * unit)  # type: ignore[no-any-return]
+        return lambda value: _guarded(lambda: _EPOCH + value * unit)
     zone = _zone(params["zone"]) if "zone" in params else None
     if node == STRING:
         shape = params.get("format")
@@ -178,6 +178,8 @@ def _truncate(types: Types, params: Params) -> Callable[[Any], Any]:
     return lambda value: _guarded(lambda: value.astimezone(zone).replace(**start).astimezone(UTC))
 
 
-TRUNCATE = Operation(
-    "truncate", _truncate_type, _truncate, True, lambda types, params: f"what is finer than the {params['to']}"
-)
+def _finer(_types: Types, params: Params) -> str:
+    return f"what is finer than the {params['to']}"
+
+
+TRUNCATE = Operation("truncate", _truncate_type, _truncate, True, _finer)

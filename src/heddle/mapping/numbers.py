@@ -9,7 +9,7 @@ from decimal import Context, Decimal
 from functools import reduce
 from typing import Any, Final
 
-from heddle.contracts.schema import Array, Map
+from heddle.contracts.schema import Array, Map, Node
 from heddle.mapping.refusals import Refused
 from heddle.mapping.rules import Operation
 from heddle.mapping.types import BYTES, DOUBLE, INT, LONG, STRING, Type, Unfit, decimal_of, is_integer, name_of
@@ -28,7 +28,7 @@ EXACT: Final = Context(prec=10_000)
 """Python's default context keeps 28 digits and rounds the rest away in silence; a contract may hold more."""
 
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,100}(\.[0-9]{1,100})?", re.ASCII)
-_ZERO = Decimal(0)
+ZERO: Final = Decimal(0)
 
 Types = tuple[Type, ...]
 Params = dict[str, Any]
@@ -76,7 +76,7 @@ def _product_type(types: Types, params: Params) -> Type:
 
 
 def _folded(exact: Callable[[Any, Any], Decimal], whole: Callable[[int, int], int]) -> Any:
-    def make(types: Types, params: Params) -> Callable[..., Any]:
+    def make(types: Types, _params: Params) -> Callable[..., Any]:
         if all(is_integer(t.node) for t in types):
             return lambda *values: in_64_bits(reduce(whole, values))
         return exact if len(types) == 2 else lambda *values: reduce(exact, values)
@@ -97,10 +97,10 @@ MULTIPLY = Operation("multiply", _product_type, _folded(EXACT.multiply, int.__mu
 
 def rounder(scale: int, rounding: str) -> Callable[[Any], Decimal]:
     unit, mode = Decimal((0, (1,), -scale)), ROUNDINGS[rounding]
-    return lambda value: value.quantize(unit, mode, EXACT)  # type: ignore[no-any-return]
+    return lambda value: value.quantize(unit, mode, EXACT)
 
 
-def _rounds_to(types: Types, params: Params) -> str:
+def _rounds_to(_types: Types, params: Params) -> str:
     return f"rounds {params['rounding']} to {params['scale']} digits"
 
 
@@ -110,7 +110,7 @@ def _divide_type(types: Types, params: Params) -> Type:
     return Type(decimal_type(whole + scale_of_divisor + params["scale"], params["scale"]), computed=True)
 
 
-def _divider(types: Types, params: Params) -> Callable[[Any, Any], Decimal]:
+def _divider(_types: Types, params: Params) -> Callable[[Any, Any], Decimal]:
     scale, mode = params["scale"], ROUNDINGS[params["rounding"]]
 
     def divide(of: Any, by: Any) -> Decimal:
@@ -122,7 +122,7 @@ def _divider(types: Types, params: Params) -> Callable[[Any, Any], Decimal]:
         quotient, rest = divmod(abs(top) * abs(by_bottom) * 10**scale, abs(bottom) * abs(by_top))
         # A quarter below, at or above the half stands for the endless rest: every rounding decides the same on it.
         half = 2 * rest - abs(bottom) * abs(by_top)
-        part = _ZERO if not rest else Decimal("0.25" if half < 0 else "0.5" if half == 0 else "0.75")
+        part = ZERO if not rest else Decimal("0.25" if half < 0 else "0.5" if half == 0 else "0.75")
         near = EXACT.add(quotient, part)
         return EXACT.scaleb((-near if negative else near).to_integral_value(mode, EXACT), -scale)
 
@@ -206,29 +206,33 @@ def _whole(value: Decimal, mode: str, may_round: bool) -> int:
     return int(rounded)
 
 
-def _to_integer_loss(types: Types, params: Params) -> str:
+def _to_integer_loss(_types: Types, params: Params) -> str:
     return f"rounds {params['rounding']} to whole numbers" if "rounding" in params else ""
 
 
 TO_INTEGER = Operation("to_integer", _to_integer_type, _to_integer, True, _to_integer_loss)
 
 
-def _count_type(types: Types, params: Params) -> Type:
+def _count_type(types: Types, _params: Params) -> Type:
     if not isinstance(types[0].node, Array | Map):
         raise Unfit(f"counts a list, not {types[0]}")
     return Type(INT)
 
 
-COUNT = Operation("count_of", _count_type, lambda types, params: len, loses=lambda types, params: "all but the number")
+COUNT = Operation("count_of", _count_type, lambda _types, _params: len, loses="all but the number")
 
 # What `fit` puts between a rule and its target. Their parameters are made there, so nothing is left to infer.
 
 
-def _stated(node: Any) -> Callable[[Types, Params], Type]:
-    return lambda types, params: Type(node)
+def _stated(node: Node) -> Callable[[Types, Params], Type]:
+    return lambda _types, _params: Type(node)
 
 
-def _in_digits(types: Types, params: Params) -> Callable[[Any], Any]:
+def _fixed(function: Callable[..., Any]) -> Callable[[Types, Params], Callable[..., Any]]:
+    return lambda _types, _params: function
+
+
+def _in_digits(_types: Types, params: Params) -> Callable[[Any], Any]:
     limit = 10 ** params["digits"]
 
     def check(value: Any) -> Any:
@@ -245,14 +249,12 @@ def _in_32_bits(value: int) -> int:
     raise Refused("range", "the number does not fit 32 bits")
 
 
-ROUND = Operation(
-    "round",
-    _stated(BYTES),
-    lambda types, params: rounder(params["scale"], params["rounding"]),
-    loses=_rounds_to,
-    internal=True,
-)
+def _round(_types: Types, params: Params) -> Callable[[Any], Decimal]:
+    return rounder(params["scale"], params["rounding"])
+
+
+ROUND = Operation("round", _stated(BYTES), _round, loses=_rounds_to, internal=True)
 IN_DIGITS = Operation("in_digits", _stated(BYTES), _in_digits, True, internal=True)
-IN_32_BITS = Operation("in_32_bits", _stated(INT), lambda types, params: _in_32_bits, True, internal=True)
-AS_DECIMAL = Operation("as_decimal", _stated(BYTES), lambda types, params: Decimal, internal=True)
-AS_FLOAT = Operation("as_float", _stated(DOUBLE), lambda types, params: float, internal=True)
+IN_32_BITS = Operation("in_32_bits", _stated(INT), _fixed(_in_32_bits), True, internal=True)
+AS_DECIMAL = Operation("as_decimal", _stated(BYTES), _fixed(Decimal), internal=True)
+AS_FLOAT = Operation("as_float", _stated(DOUBLE), _fixed(float), internal=True)

@@ -86,14 +86,18 @@ class Join(Rule):
 @dataclass(frozen=True)
 class Operation:
     """A built-in function. `infer` gives the result type of non-null arguments or raises `Unfit`; `make` gives the
-    function over native values, which may raise `Refused` if `fallible`. `loses` says what is lost, or is empty."""
+    function over native values, which may raise `Refused` if `fallible`. `loses` says what is lost, or is empty.
+    `internal` ones are put in by the checker."""
 
     name: str
     infer: Callable[[tuple[Type, ...], dict[str, Any]], Type]
     make: Callable[[tuple[Type, ...], dict[str, Any]], Callable[..., Any]]
     fallible: bool = False
-    loses: Callable[[tuple[Type, ...], dict[str, Any]], str] = lambda types, params: ""
+    loses: str | Callable[[tuple[Type, ...], dict[str, Any]], str] = ""
     internal: bool = False
+
+    def loss(self, types: tuple[Type, ...], params: dict[str, Any]) -> str:
+        return self.loses if isinstance(self.loses, str) else self.loses(types, params)
 
 
 @dataclass(frozen=True, slots=True)

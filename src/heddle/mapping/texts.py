@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,16 +12,16 @@ from heddle.mapping.rules import Operation
 from heddle.mapping.types import DATE, STRING, Type, Unfit, decimal_of, logical_of
 
 
-def _text_only(types: tuple[Type, ...], params: dict[str, Any]) -> Type:
+def _text_only(types: tuple[Type, ...], _params: dict[str, Any]) -> Type:
     for given in types:
         if given.node != STRING and not isinstance(given.node, Enum):
             raise Unfit(f"works on text, not on {given}")
     return Type(STRING)
 
 
-UPPER = Operation("upper", _text_only, lambda types, params: str.upper, loses=lambda types, params: "letter case")
-LOWER = Operation("lower", _text_only, lambda types, params: str.lower, loses=lambda types, params: "letter case")
-STRIP = Operation("strip", _text_only, lambda types, params: str.strip, loses=lambda types, params: "white space")
+UPPER = Operation("upper", _text_only, lambda _types, _params: str.upper, loses="letter case")
+LOWER = Operation("lower", _text_only, lambda _types, _params: str.lower, loses="letter case")
+STRIP = Operation("strip", _text_only, lambda _types, _params: str.strip, loses="white space")
 
 
 def joinable(node: Node) -> bool:
@@ -48,6 +47,3 @@ def as_text(value: str | int | Decimal | date | UUID) -> str:
             return value.isoformat()
         case _:
             return str(value)
-
-
-AsText = Callable[[Any], str]

@@ -1,6 +1,6 @@
 """The batch-shaped seam between the worker and whatever turns input bytes into output bytes.
 
-A worker knows only this; a compiled byte-to-byte plan can stand behind it (a later issue) without the worker changing."""
+A worker knows only this; a compiled byte-to-byte plan can stand behind it without the worker changing."""
 
 from __future__ import annotations
 
