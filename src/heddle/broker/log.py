@@ -108,19 +108,21 @@ class Consumer(Protocol):
     def committed(self, partitions: Iterable[int], timeout_s: float) -> dict[int, Position]:
         """Stable committed positions: waits for a former owner's pending transaction to end.
 
-        A partition never committed maps to `Position(NEVER_COMMITTED)`."""
+        A partition never committed maps to `Position(NEVER_COMMITTED)`. `BrokerDownError` when a transaction is still
+        pending after `timeout_s`."""
 
     def start(self, offsets: Mapping[int, int]) -> None:
         """Read these assigned partitions from these offsets on, from now on (seek and resume)."""
 
     def pause(self, partitions: Iterable[int]) -> None:
-        """Deliver nothing of these until `start`. Local: forgotten on rebalance."""
+        """Deliver nothing of these until `start`. Local: it ends with the ownership, and a rebalance that leaves a
+        partition with us leaves it paused."""
 
     def watermarks(self, partition: int, timeout_s: float) -> tuple[int, int]:
-        """(first offset kept, end offset)."""
+        """(first offset kept, last stable offset)."""
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group. What this member did not commit its successor reads again."""
 
 
 class Reader(Protocol):
@@ -153,7 +155,8 @@ class Producer(Protocol):
     def produce(self, records: Iterable[Outgoing]) -> None:
         """Queue inside the open transaction; a failed delivery surfaces at `commit`.
 
-        Raises `BrokerError` for a record that the log will not take (too large: the message names topic and size)."""
+        For a record that the log will not take (too large: the message names topic and size) `BrokerError` is raised
+        here or at `commit`, after which `abort` is due."""
 
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
         """Commit group positions with the transaction.
@@ -164,9 +167,11 @@ class Producer(Protocol):
         """Raises `StaleGenerationError`, `FencedError`, `CommitUnknownError` (call again, or exit), or
         `BrokerError` after which `abort` is due."""
 
-    def abort(self, timeout_s: float) -> None: ...
+    def abort(self, timeout_s: float) -> None:
+        """Take back the open transaction: nothing of it becomes visible, its positions are forgotten."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Abort what is open, if it is still ours."""
 
 
 class Admin(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Position, Rebalance, Record
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.groups import Member, MemoryGroupMetadata
-from heddle.errors import BrokerError
+from heddle.errors import BrokerError, OffsetLostError
 
 _NOTHING: frozenset[int] = frozenset()
 _POLL_S = 0.05
@@ -24,18 +24,6 @@ class _Fetcher:
         self.topic = ""
         self.positions: dict[int, int] = {}
 
-    def read(self, max_records: int) -> list[Record]:
-        records: list[Record] = []
-        for partition, offset in self.positions.items():
-            if len(records) == max_records:
-                break
-            log = self._cluster.partition(self.topic, partition)
-            found, self.positions[partition] = log.read(offset, max_records - len(records))
-            records += found
-        for partition in {record.partition for record in records}:  # the others come first next time
-            self.positions[partition] = self.positions.pop(partition)
-        return records
-
     def fill(self, max_records: int, max_wait_s: float, serve: Callable[[], bool]) -> list[Record]:
         """Wait for a first record, or until `serve` says that the group has changed; then wait to fill the batch."""
         records: list[Record] = []
@@ -43,14 +31,31 @@ class _Fetcher:
         while True:
             self._cluster.expire_transactions()
             changed = serve()
-            found = self.read(max_records - len(records))
-            if found and not records:
+            is_first = not records
+            lost = self._read(records, max_records)
+            if lost is not None and not records:
+                raise lost
+            if is_first and records:
                 deadline = time.monotonic() + max_wait_s
-            records += found
             left = deadline - time.monotonic()
-            if changed or left <= 0 or len(records) == max_records:
+            if changed or lost or left <= 0 or len(records) == max_records:
                 return [record for record in records if record.partition in self.positions]
             self._cluster.changed.wait(min(left, _POLL_S))
+
+    def _read(self, records: list[Record], max_records: int) -> OffsetLostError | None:
+        """Add to `records`; an error is returned, so that it drops none of them: it comes again in the next call."""
+        for partition in list(self.positions):
+            if len(records) == max_records:
+                break
+            log = self._cluster.partition(self.topic, partition)
+            try:
+                found, position = log.read(self.positions[partition], max_records - len(records))
+            except OffsetLostError as error:
+                return error
+            del self.positions[partition]  # put last, so that the others come first next time
+            self.positions[partition] = position
+            records += found
+        return None
 
 
 class MemoryConsumer:

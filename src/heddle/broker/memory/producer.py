@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
 from heddle.broker.log import GroupMetadata, Outgoing, Position
@@ -62,7 +63,9 @@ class MemoryProducer:
         self._end(self._opened(), Decision.ABORTED)
 
     def close(self) -> None:
-        """What is open stays open: a successor's `init` or the transaction's time-out decides it."""
+        if self._is_open:
+            with contextlib.suppress(FencedError):
+                self.abort(0)
         self._is_open = False
 
     def _end(self, epoch: int, decision: Decision) -> None:

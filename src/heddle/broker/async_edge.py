@@ -1,0 +1,211 @@
+"""An idempotent producer that lives on an event loop, for edges such as the webhook gateway. Through aiokafka.
+
+Never for workers: aiokafka commits transactional offsets without a group generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
+from aiokafka.conn import create_conn
+
+from heddle.broker.log import ANY_PARTITION, Outgoing
+from heddle.errors import AuthError, BrokerDownError, BrokerError, HeddleError, UsageError
+
+START_TIMEOUT_S = 10.0
+DELIVERY_TIMEOUT_S = 10.0
+_LINGER_MS = 2
+_BATCH_BYTES = 256 * 2**10
+_MAX_REQUEST_BYTES = 64 * 2**20  # the topic's own limit decides
+
+# What matters in aiokafka's log lines is in the errors that we raise.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+
+_AUTH = (
+    kafka.AuthenticationFailedError,
+    kafka.AuthenticationMethodNotSupported,
+    kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
+    kafka.IllegalSaslStateError,
+    kafka.TopicAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+)
+_REFUSED = (
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordTooLargeError,
+    kafka.RecordListTooLargeError,
+    kafka.UnknownTopicOrPartitionError,
+    kafka.InvalidTopicError,
+    kafka.CorruptRecordException,
+)
+# After these the producer has no identity any more with which to go on.
+_ENDS_PRODUCER = (
+    kafka.OutOfOrderSequenceNumber,
+    kafka.InvalidProducerEpoch,
+    kafka.UnknownProducerId,
+    kafka.ProducerFenced,
+    kafka.ProducerClosed,
+)
+
+
+class AsyncProducer:
+    """Appends single records, durable on all in-sync replicas, batched between concurrent callers.
+
+    `config` is librdkafka's (`Settings.kafka_config()`): bootstrap.servers, security.protocol, sasl.*, ssl.* count.
+    All methods run on one event loop. Keys go to the partition where librdkafka's `murmur2_random` puts them."""
+
+    def __init__(self, config: Mapping[str, str]) -> None:
+        self._options = connection_options(config)
+        self._producer: Any = None
+        self._replacing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect. Raises `BrokerDownError` (call it again) or `AuthError`."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=_LINGER_MS,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_MAX_REQUEST_BYTES,
+            request_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await producer.start()
+        except (kafka.KafkaError, OSError, TimeoutError) as error:
+            await producer.stop()
+            raise await self._refusal() or _failure(error, "connecting") from error
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
+
+    async def send(self, record: Outgoing) -> tuple[int, int]:
+        """(partition, offset) once every in-sync replica has the record.
+
+        Raises `BrokerDownError` when that is unknown or untrue after `DELIVERY_TIMEOUT_S`, `AuthError`, or
+        `BrokerError` for a record that the topic will not take. Cancelled, the record may land all the same."""
+        producer = self._producer
+        if producer is None:
+            raise BrokerDownError("this producer is not connected", hint="start it first")
+        topic, key, value, headers, partition = record
+        where = None if partition == ANY_PARTITION else partition
+        try:
+            delivery = await producer.send(topic, value, key, where, headers=list(headers))
+            landed = await delivery
+        except (kafka.KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, _ENDS_PRODUCER) or type(error) is kafka.KafkaError:
+                self._replace(producer)
+            raise _failure(error, f"producing to {topic}") from error
+        return landed.partition, landed.offset
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """Whether a broker answers a metadata request within the time."""
+        if self._producer is None:
+            return False
+        try:
+            async with asyncio.timeout(timeout_s):
+                return bool(await self._producer.client.force_metadata_update())
+        except (kafka.KafkaError, OSError, TimeoutError):
+            return False
+
+    async def stop(self) -> None:
+        """Deliver what is under way, then disconnect."""
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.gather(self._replacing, return_exceptions=True)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    def _replace(self, broken: Any) -> None:
+        """Once per broken producer; until the new one is there, `send` raises `BrokerDownError`."""
+        if broken is self._producer:
+            self._producer = None
+            self._replacing = asyncio.create_task(self._reconnect(broken))
+
+    async def _reconnect(self, broken: Any) -> None:
+        await asyncio.gather(broken.stop(), return_exceptions=True)
+        while self._producer is None:
+            try:
+                await self.start()
+            except HeddleError:
+                await asyncio.sleep(1.0)
+
+    async def _refusal(self) -> AuthError | None:
+        """aiokafka tells "no broker" from "refused" only in its log: ask once more, by hand."""
+        options = {name: value for name, value in self._options.items() if name != "bootstrap_servers"}
+        for address in self._options["bootstrap_servers"].split(","):
+            host, _, port = address.strip().rpartition(":")
+            try:
+                connection = await create_conn(host, int(port), request_timeout_ms=2000, **options)
+            except _AUTH as error:
+                return AuthError(f"refused by Kafka ({_words(error)})", hint="check credentials and access rules")
+            except (kafka.KafkaError, OSError, TimeoutError, ValueError):
+                continue
+            connection.close()
+        return None
+
+
+def connection_options(config: Mapping[str, str]) -> dict[str, Any]:
+    """librdkafka's connection settings in aiokafka's words. Raises `UsageError` for what aiokafka cannot do."""
+    protocol = config.get("security.protocol", "plaintext").upper()
+    options: dict[str, Any] = {
+        "bootstrap_servers": config.get("bootstrap.servers", ""),
+        "client_id": config.get("client.id", "heddle-edge"),
+        "security_protocol": protocol,
+    }
+    if protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = tls_context(config)
+    if protocol.startswith("SASL_"):
+        mechanism = config.get("sasl.mechanism") or config.get("sasl.mechanisms") or "GSSAPI"
+        if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            raise UsageError(
+                f"the gateway cannot authenticate with {mechanism}",
+                hint="give it SCRAM, PLAIN over TLS, or a client certificate (security.protocol=SSL)",
+            )
+        options |= {
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": config.get("sasl.username"),
+            "sasl_plain_password": config.get("sasl.password"),
+        }
+    return options
+
+
+def tls_context(config: Mapping[str, str]) -> ssl.SSLContext:
+    """From ssl.ca.location or .pem, ssl.certificate.location, ssl.key.location and .password, and the two switches."""
+    authority = config.get("ssl.ca.location")
+    if authority == "probe":  # librdkafka's word for the system's authorities
+        authority = None
+    context = ssl.create_default_context(cafile=authority or None, cadata=config.get("ssl.ca.pem") or None)
+    if config.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
+        context.check_hostname = False
+    if config.get("enable.ssl.certificate.verification", "true").lower() == "false":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if config.get("ssl.certificate.location"):
+        context.load_cert_chain(
+            config["ssl.certificate.location"],
+            config.get("ssl.key.location") or None,
+            config.get("ssl.key.password") or None,
+        )
+    return context
+
+
+def _failure(error: Exception, doing: str) -> HeddleError:
+    if isinstance(error, _AUTH):
+        return AuthError(f"{doing}: refused by Kafka ({_words(error)})", hint="check credentials and access rules")
+    if isinstance(error, _REFUSED):
+        return BrokerError(f"{doing}: {_words(error)}", hint="run `heddle apply`, or check the topic's limits")
+    return BrokerDownError(f"{doing}: no answer from Kafka ({_words(error)})", hint="check the brokers")
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
