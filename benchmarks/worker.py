@@ -88,7 +88,9 @@ def _report(results: dict[str, list[dict[str, Any]]], options: argparse.Namespac
         rows[side] = {"cpu_us": cpu, "records_per_s": wall, "rss_mib": rss}
         print(f"{label:<26}{statistics.median(cpu):>16.1f}{statistics.median(wall):>16,.0f}{rss:>14.0f}")
     ratios = [w / c for w, c in zip(rows["worker"]["cpu_us"], rows["copy"]["cpu_us"], strict=True)]
-    print(f"\nworker / copy, pair by pair: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    print(
+        f"\nworker / copy, pair by pair: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
+    )
     write_result("worker", {"records": options.records, "batch": options.batch, **rows, "ratio": ratios})
 
 

@@ -27,6 +27,7 @@ from demo.deliveries import crm_deliveries
 from demo.players import Answers, PaymentsPlayer, play_crm
 from heddle.broker.kafka import KafkaBroker
 from heddle.contracts import ConfluentRegistry
+from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import Subscription, subscription_of
 from heddle.errors import HeddleError
 from heddle.integration import Outcome
@@ -107,7 +108,7 @@ def _run(options: argparse.Namespace, workers: subprocess.Popen[bytes]) -> int:
     killed: list[int] = []
 
     def on_sent(number: int) -> None:
-        if number % 1000 == 0:
+        if number % 1000 == 0 and number < len(deliveries):
             say(f"  {number:,} sent")
         if number == len(deliveries) // 2:
             killed.append(_kill_worker(workers.pid, VICTIM))
@@ -162,22 +163,25 @@ def _report(
 
 
 def _outcome_table(census: Census, subscriptions: list[Subscription]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("subscription")
-    for name in ("in", *Outcome, "recovered"):
-        table.add_column(str(name), justify="right")
+    """One row a subscription; outcomes that did not occur have no column."""
+    total = sum(census.settled.values(), Counts())
+    occurred = [outcome for outcome in Outcome if total.by_outcome[outcome]]
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("subscription", no_wrap=True)
+    for name in ("in", *occurred, "recovered"):
+        table.add_column(str(name), justify="right", no_wrap=True)
     for subscription in subscriptions:
         counts = census.settled[subscription.name]
-        cells = [counts.total, *(counts.by_outcome[outcome] for outcome in Outcome), counts.recovered]
+        cells = [counts.total, *(counts.by_outcome[outcome] for outcome in occurred), counts.recovered]
         table.add_row(subscription.name, *(f"{cell:,}" if cell else "" for cell in cells))
     return table
 
 
 def _dead_letter_table(census: Census) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("dead letters", justify="right")
     for name in ("of", "cause", "fingerprint"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for (subscription, cause, fingerprint), count in sorted(census.dead.items()):
         table.add_row(f"{count:,}", subscription, cause, fingerprint)
     return table

@@ -100,7 +100,7 @@ def _count_dead_letters(census: Census, subscriptions: list[Subscription], kept:
         for record in kept[subscription.dead_letter_topic]:
             headers = {name: (value or b"").decode() for name, value in record.headers if envelope.is_ours(name)}
             if headers[envelope.STATE] == envelope.State.WAITING:
-                cause, fingerprint = "waits for an earlier event of its key", ""
+                cause, fingerprint = "waits behind a parked event of its key", ""
             else:
                 cause = f"{headers[envelope.CLASS]}: {headers[envelope.CODE]} at {headers.get(envelope.PATH, '-')}"
                 fingerprint = headers[envelope.FINGERPRINT]
@@ -137,8 +137,8 @@ def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> Non
         "each source id exactly once in the ledger": all(count == 2 for count in lines.values()),
         "every won, priced deal is billed at its value, and no other": _same_money(billed, want),
         "every invoice is paid, and no other": paid == set(want),
-        "each deal without a price is a dead letter": len(expected.unpriced)
-        <= sum(n for (name, _, _), n in census.dead.items() if name == "deal-to-invoice"),
+        "each deal without a price is one dead letter, and no other is": len(expected.unpriced)
+        == sum(n for (name, _, fingerprint), n in census.dead.items() if name == "deal-to-invoice" and fingerprint),
     }
 
 

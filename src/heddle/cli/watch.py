@@ -13,6 +13,7 @@ from rich.table import Table
 from heddle.broker.kafka import KafkaBroker
 from heddle.cli.main import app
 from heddle.contracts import ConfluentRegistry
+from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import subscription_of
 from heddle.integration import Outcome
 from heddle.operations.lag import SubscriptionLag, subscription_lag
@@ -87,16 +88,19 @@ def _lag_row(row: SubscriptionLag) -> dict[str, Any]:
 
 
 def _lag_table(rows: list[SubscriptionLag]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("subscription")
+    """One row a subscription; outcomes that never occurred have no column."""
+    total = sum((row.counts for row in rows), Counts())
+    occurred = [outcome for outcome in Outcome if total.by_outcome[outcome]]
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("subscription", no_wrap=True)
     table.add_column("reads")
-    for name in ("lag", "workers", "settled", *Outcome):
-        table.add_column(str(name), justify="right")
+    for name in ("lag", "workers", "settled", *occurred):
+        table.add_column(str(name), justify="right", no_wrap=True)
     for row in rows:
         if row.missing:
-            table.add_row(row.subscription, row.topic, "no topic: run `heddle apply`")
+            table.add_row(row.subscription, f"no topic {row.topic}: run `heddle apply`")
             continue
-        outcomes = [str(row.counts.by_outcome[outcome] or "") for outcome in Outcome]
+        outcomes = [str(row.counts.by_outcome[outcome] or "") for outcome in occurred]
         table.add_row(row.subscription, row.topic, str(row.lag), str(row.members), str(row.counts.total), *outcomes)
     return table
 
