@@ -1,1 +1,81 @@
-"""Commands to come."""
+"""`heddle mapping list` and `heddle mapping show`: what flows do to fields, for owners and auditors."""
+
+from __future__ import annotations
+
+import json as json_text
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from heddle.cli.main import app
+from heddle.contracts import contract_of
+from heddle.errors import UsageError
+from heddle.integration import Flow
+from heddle.mapping import Mapping
+from heddle.mapping.document import document_json
+from heddle.mapping.plan import plan_json
+from heddle.project import load_project
+
+commands = typer.Typer(no_args_is_help=True, help="Field-level mapping documents.")
+app.add_typer(commands, name="mapping")
+
+out = Console(highlight=False)
+
+
+@commands.command("list")
+def list_mappings(
+    json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """List the flows whose handler is a mapping.
+
+    Example: heddle mapping list"""
+    found = [
+        {"flow": name, "source": mapping.plan.source, "target": mapping.plan.target, "digest": mapping.digest}
+        for name, mapping in sorted(_mappings().items())
+    ]
+    if json:
+        typer.echo(json_text.dumps({"mappings": found}))
+        return
+    table = Table("flow", "reads", "writes", "plan", box=None)
+    for row in found:
+        table.add_row(row["flow"], row["source"], row["target"], row["digest"][:16])
+    out.print(table)
+
+
+@commands.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a flow.")],
+    code: Annotated[bool, typer.Option("--code", help="The generated Python function instead.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="The canonical plan as JSON, of which the digest is.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The document as JSON.")] = False,
+) -> None:
+    """Print a flow's field-level mapping document in Markdown.
+
+    Example: heddle mapping show deal-to-invoice > deal-to-invoice.md
+
+    Exit codes: 0 printed, 2 no such flow, or its handler is a function."""
+    if code + plan + json > 1:
+        raise UsageError("--code, --plan and --json exclude each other")
+    mapping = _mapping(name)
+    if code:
+        typer.echo(mapping.compiled.source, nl=False)
+    elif plan:
+        typer.echo(json_text.dumps(plan_json(mapping.plan), indent=2))
+    elif json:
+        typer.echo(json_text.dumps(document_json(name, mapping.plan, contract_of(mapping.source)), indent=2))
+    else:
+        typer.echo(mapping.document(name), nl=False)
+
+
+def _mappings() -> dict[str, Mapping[Any, Any]]:
+    return {flow.name: flow.do for flow in load_project().flows if isinstance(flow.do, Mapping)}
+
+
+def _mapping(name: str) -> Mapping[Any, Any]:
+    component = load_project().component(name)
+    if not isinstance(component, Flow) or not isinstance(component.do, Mapping):
+        names = ", ".join(sorted(_mappings())) or "none"
+        raise UsageError(f"{name} has no mapping: its handler is a function", hint=f"flows with a mapping: {names}")
+    return component.do
