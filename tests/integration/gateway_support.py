@@ -166,7 +166,7 @@ def read_topic(bootstrap_servers: str, topic: str) -> list[Message]:
     found: list[Message] = []
     ended: set[int] = set()
     while len(ended) < len(partitions):
-        for message in consumer.consume(500, 1.0):
+        for message in consumer.consume(500, 0.1):
             error = message.error()
             if error is None:
                 found.append(message)

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from heddle.broker.log import Outgoing
-from heddle.errors import BrokerDownError, HeddleError
+from heddle.errors import AuthError, BrokerDownError, BrokerError, HeddleError
 from heddle.sources.gateway.responses import unavailable
 
 FIRST_WAIT_S = 3.0
@@ -23,10 +23,11 @@ class RawLog(Protocol):
     """What the gateway needs of an asynchronous producer (`heddle.broker.async_edge.AsyncProducer`)."""
 
     async def start(self) -> None:
-        """Raises `BrokerDownError`, after which it may be called again."""
+        """Raises `BrokerDownError` or `AuthError`, after which it may be called again."""
 
     async def send(self, record: Outgoing) -> tuple[int, int]:
-        """(partition, offset) once every in-sync replica has it. Raises `BrokerDownError`."""
+        """(partition, offset) once every in-sync replica has it. Raises `BrokerDownError`, `AuthError`, or
+        `BrokerError` for a record that the topic will not take."""
 
     async def reachable(self, timeout_s: float) -> bool:
         """Whether a broker answers a metadata request within the time."""
@@ -40,12 +41,15 @@ class Connection:
     def __init__(self, raw_log: RawLog) -> None:
         self._raw_log = raw_log
         self._connecting: asyncio.Task[None] | None = None
+        self._told: set[tuple[str, type]] = set()
         self.connected = False
 
     async def open(self) -> None:
         """Returns when connected, or after a short wait while connecting goes on."""
         self._connecting = asyncio.create_task(self._connect())
         await asyncio.wait([self._connecting], timeout=FIRST_WAIT_S)
+        if self._connecting.done():
+            self._connecting.result()
 
     async def close(self) -> None:
         """Let what was sent land, then leave."""
@@ -68,6 +72,16 @@ class Connection:
             raise unavailable("deadline") from None
         except BrokerDownError:
             raise unavailable("broker-down") from None
+        except (AuthError, BrokerError) as error:
+            self._tell(error, record.topic)
+            raise unavailable("broker-refused") from None
+
+    def _tell(self, error: HeddleError, topic: str = "") -> None:
+        """Once for each mistake that a person must mend; the counters say how often it happens."""
+        mistake = (topic, type(error.__cause__))
+        if mistake not in self._told:
+            self._told.add(mistake)
+            log.error("gateway.broker_refused", error=str(error), hint=error.hint)
 
     async def ready(self) -> bool:
         """Whether a broker answers now."""
@@ -78,6 +92,9 @@ class Connection:
         while True:
             try:
                 await self._raw_log.start()
+            except AuthError as error:
+                self._tell(error)
+                await asyncio.sleep(RETRY_PAUSE_S)
             except HeddleError as error:
                 if not told:
                     log.warning("gateway.no_broker", error=error.code, hint="deliveries get 503 until it answers")
