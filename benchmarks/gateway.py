@@ -23,14 +23,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import orjson
 import psutil
 import uvloop
 
-from heddle.broker.log import TopicSpec
+from heddle.broker.log import Admin, TopicSpec
 from heddle.secrets import secret
 from heddle.settings import load_settings
 from heddle.sources.signatures import StandardWebhooks
@@ -38,6 +38,7 @@ from heddle.sources.webhook import WebhookSource
 
 TARGET_PER_CPU_SECOND = 1_500
 BODY_BYTES = 2_048
+PARTITIONS = 6
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms="
 SOURCE = "bench-deals"
 Result = dict[str, Any]
@@ -96,7 +97,7 @@ class Client(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -173,14 +174,15 @@ def bootstrap_servers() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def topic(servers: str) -> Iterator[None]:
+def topic(servers: str) -> Iterator[Admin]:
+    """The raw topic, fresh."""
     from heddle.broker.kafka import KafkaBroker
 
     admin = KafkaBroker(load_settings(bootstrap_servers=servers)).admin()
     with contextlib.suppress(Exception):
         admin.delete_topics([source.raw_topic])
-    admin.create_topics([TopicSpec(source.raw_topic, 6, 1)])
-    yield
+    admin.create_topics([TopicSpec(source.raw_topic, PARTITIONS, 1)])
+    yield admin
     admin.delete_topics([source.raw_topic])
     admin.close()
 
@@ -227,10 +229,14 @@ def main(deliveries: int, runs: int, connections: int) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         bootstrap_servers() as servers,
-        topic(servers),
+        topic(servers) as admin,
         gateway(servers, Path(folder)) as (url, pid),
     ):
         results = [one_run(url, pid, deliveries, connections, run) for run in range(runs)]
+        kept = sum(admin.end_offsets(source.raw_topic, range(PARTITIONS)).values())
+        accepted = runs * (deliveries + deliveries // 5)
+        if kept != accepted:
+            raise SystemExit(f"{accepted} deliveries were accepted, the topic holds {kept}")
     report(results, deliveries, connections)
 
 
