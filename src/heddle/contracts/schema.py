@@ -177,23 +177,24 @@ def children(node: Node) -> Iterable[Node]:
             return ()
 
 
-def min_size(node: Node, inside: tuple[Node, ...] = ()) -> int:
+def min_size(node: Node) -> int:
     """The least number of bytes that a value can take; 0 means that bytes do not bound how many there are."""
+    return _min_size(node, {})
+
+
+def _min_size(node: Node, known: dict[str, int]) -> int:
     match node:
-        case Primitive(kind="null"):
-            return 0
-        case Primitive(kind="float"):
-            return 4
-        case Primitive(kind="double"):
-            return 8
+        case Primitive():
+            return {"null": 0, "float": 4, "double": 8}.get(node.kind, 1)
         case Fixed():
             return node.size
         case Record():
-            if any(node is outer for outer in inside):
-                return 0
-            return sum(min_size(f.type, (*inside, node)) for f in node.fields)
+            if node.name not in known:
+                known[node.name] = 0
+                known[node.name] = sum(_min_size(f.type, known) for f in node.fields)
+            return known[node.name]
         case Union():
-            return 1 + min((min_size(b, inside) for b in node.branches), default=0)
+            return 1 + min((_min_size(b, known) for b in node.branches), default=0)
         case _:
             return 1
 

@@ -9,7 +9,7 @@ from heddle.contracts.schema import MISSING, Array, Enum, Field, Map, Node, Reco
 
 def schema_changes(earlier: Node, later: Node) -> list[str]:
     """One line per field that came, went or changed; documentation is looked at last."""
-    before, after = dict(_fields(earlier, "", ())), dict(_fields(later, "", ()))
+    before, after = dict(_fields(earlier, "", set())), dict(_fields(later, "", set()))
     lines = [f"adds {path}" for path in after if path not in before]
     lines += [f"removes {path}" for path in before if path not in after]
     for path in before.keys() & after.keys():
@@ -25,18 +25,20 @@ def _field_changes(path: str, before: Field, after: Field) -> Iterator[str]:
         yield f"{path}: {what}"
 
 
-def _fields(node: Node, path: str, inside: tuple[Node, ...]) -> Iterator[tuple[str, Field]]:
+def _fields(node: Node, path: str, seen: set[str]) -> Iterator[tuple[str, Field]]:
+    """Fields by path; a record that is used in several places is looked into once."""
     if isinstance(node, Record):
-        if any(node is outer for outer in inside):
+        if node.name in seen:
             return
+        seen.add(node.name)
         for item in node.fields:
             here = f"{path}.{item.name}" if path else item.name
             yield here, item
-            yield from _fields(item.type, here, (*inside, node))
+            yield from _fields(item.type, here, seen)
         return
     suffix = "[]" if isinstance(node, Array) else "{}" if isinstance(node, Map) else ""
     for child in children(node):
-        yield from _fields(child, path + suffix, inside)
+        yield from _fields(child, path + suffix, seen)
 
 
 def _words(node: Node) -> str:
