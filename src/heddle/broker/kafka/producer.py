@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -101,7 +102,9 @@ class KafkaProducer:
         self._batches.clear()
 
     def close(self) -> None:
-        self._client.close()
+        """Never raises: a producer that is fatally broken says so again here, over the error that matters."""
+        with contextlib.suppress(KafkaException):
+            self._client.close()
 
     def _produce_when_possible(self, record: Outgoing) -> None:
         """The local queue is full: wait for deliveries, at most as long as the transaction may last."""
