@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,12 +14,22 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
-from heddle.local import warden
+from heddle.cli.stack import app
+from heddle.local import process, warden
 
 pytestmark = pytest.mark.stack
 
 HEDDLE = Path(sys.executable).with_name("heddle")
+
+PYPROJECT = """
+[tool.heddle]
+project = "p"
+[tool.heddle.local.secrets]
+"ledger/dsn" = "postgres"
+"crm/hook" = "random"
+"""
 
 
 class Project:
@@ -29,27 +38,15 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / "producers").mkdir(parents=True)
-        table = '[tool.heddle]\nproject = "p"\n[tool.heddle.local.secrets]\n"ledger/dsn" = "postgres"\n"crm/hook" = "random"\n'
-        (root / "pyproject.toml").write_text(table, encoding="utf-8")
+        (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
 
     def heddle(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HEDDLE_")}
         if "HEDDLE_CACHE_DIR" in os.environ:
             environment["HEDDLE_CACHE_DIR"] = os.environ["HEDDLE_CACHE_DIR"]
-        return subprocess.run(
-            [HEDDLE, *arguments],
-            cwd=self.root / "producers",
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    def report(self, *arguments: str) -> dict[str, Any]:
-        return dict(json.loads(self.heddle(*arguments, "--json").stdout))
-
-    def health(self) -> dict[str, str]:
-        return {server["name"]: server["health"] for server in self.report("status")["servers"]}
+        command = [HEDDLE, *arguments]
+        below = self.root / "producers"
+        return subprocess.run(command, cwd=below, env=environment, capture_output=True, text=True, timeout=120)
 
     @property
     def state_file(self) -> Path:
@@ -71,8 +68,8 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def test_a_day_with_the_local_stack(project: Project) -> None:
     up = project.heddle("up")
     assert up.returncode == 0, up.stderr
-    for server in ("kafka", "registry", "postgres"):
-        assert f"{server:<9} ready" in up.stderr
+    for name in ("kafka", "registry", "postgres"):
+        assert f"{name:<9} ready" in up.stderr
     state = project.state
     assert state["bootstrap_servers"] in up.stdout
     assert state["registry_url"] in up.stdout
@@ -83,40 +80,39 @@ def test_a_day_with_the_local_stack(project: Project) -> None:
     with psycopg.connect(state["dsn"], autocommit=True) as connection:
         connection.execute("CREATE TABLE kept ()")
 
-    again = project.heddle("up")
-    assert again.returncode == 0, again.stderr
-    assert project.state["pids"] == state["pids"]
-    assert project.heddle("status").returncode == 0
-
-    for pid in state["pids"].values():
-        os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid) for pid in state["pids"].values() if psutil.pid_exists(pid)], timeout=5)
-    assert set(project.health().values()) == {"stopped"}
-    assert project.heddle("status").returncode == 1
+    servers = [psutil.Process(pid) for pid in state["pids"].values()]
+    for server in servers:
+        server.kill()
+    assert process.wait_gone(servers, 5) == []
+    status = project.heddle("status", "--json")
+    assert status.returncode == 1
+    assert {server["health"] for server in json.loads(status.stdout)["servers"]} == {"stopped"}
     repaired = project.heddle("up")
     assert repaired.returncode == 0, repaired.stderr
     assert project.state["ports"] == state["ports"]
     with psycopg.connect(project.state["dsn"]) as connection:
         assert connection.execute("SELECT to_regclass('kept')").fetchone() == ("kept",)
 
+    pids = project.state["pids"]
+    report = json.loads(project.heddle("up", "--json").stdout)
+    assert project.state["pids"] == pids == {server["name"]: server["pid"] for server in report["servers"]}
+    assert {server["health"] for server in report["servers"]} == {"ready"}
+    assert report["data_bytes"] > 10 * 2**20
+    assert report["cache_bytes"] > 100 * 2**20
     logs = project.heddle("logs", "-n", "3")
     assert {line.split()[0] for line in logs.stdout.splitlines()} == {"kafka", "registry", "postgres"}
 
-    report = project.report("status")
-    assert report["data_bytes"] > 10 * 2**20
-    assert report["cache_bytes"] > 100 * 2**20
-
-    stranger = subprocess.Popen(
-        [sys.executable, "-c", "input()", str(project.root / ".heddle" / "data" / "kafka")], stdin=-1
-    )
+    data = project.root / ".heddle" / "data"
+    stranger = subprocess.Popen([sys.executable, "-c", "input()", str(data / "kafka")], stdin=subprocess.PIPE)
+    servers = [psutil.Process(pid) for pid in pids.values()]
     down = project.heddle("down", "--purge")
     assert down.returncode == 0, down.stderr
     assert "stopped kafka, registry, postgres" in down.stdout
-    assert not any(psutil.pid_exists(server["pid"]) for server in report["servers"])
+    assert not any(process.is_alive(server) for server in servers)
     assert stranger.poll() is None
     stranger.communicate(b"\n")
     assert not project.state_file.exists()
-    assert not (project.root / ".heddle" / "data").exists()
+    assert not data.exists()
     assert "nothing was running" in project.heddle("down").stdout
 
 
@@ -130,18 +126,14 @@ def test_a_fixed_port_that_is_taken_is_named(project: Project) -> None:
     assert not project.state_file.exists()
 
 
-def test_an_unknown_server_and_a_folder_outside_any_project_are_usage_errors(project: Project) -> None:
+def test_an_unknown_server_is_a_usage_error(project: Project) -> None:
     unknown = project.heddle("logs", "redis")
     assert unknown.returncode == 2
     assert "kafka, registry, postgres" in unknown.stderr
-    (project.root / "pyproject.toml").unlink()
-    outside = project.heddle("status")
-    assert outside.returncode == 2
-    assert "not inside a Heddle project" in outside.stderr
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "logs"])
-def test_every_command_has_help_with_an_example(command: str, project: Project) -> None:
-    shown = project.heddle(command, "--help")
-    assert shown.returncode == 0
-    assert f"Example: heddle {command}" in shown.stdout
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: heddle {command}" in shown.output

@@ -42,12 +42,12 @@ def test_a_broken_program_file_is_its_own_kind(tmp_path: Path) -> None:
     assert isinstance(explain_death("kafka", 1, [output]), DamagedCacheError)
 
 
-def test_an_unknown_death_names_the_code_and_the_file_to_read(tmp_path: Path) -> None:
+def test_an_unknown_death_gives_its_last_words_and_the_folder_to_read(tmp_path: Path) -> None:
     output = tmp_path / "registry.out"
-    output.write_text("something new", encoding="utf-8")
+    output.write_text("starting\nERROR something new\n\tat a.b.c(d)\nbye\n", encoding="utf-8")
     error = explain_death("registry", 3, [tmp_path / "absent", output])
-    assert "ended with code 3" in str(error)
-    assert str(output) in error.hint
+    assert str(error) == "registry ended with code 3 while it started: ERROR something new"
+    assert str(tmp_path) in error.hint
 
 
 def test_a_kill_without_words_points_at_memory(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="A fixed loopback port
 
 _NEEDED_BYTES = 300 * 2**20
 
-out = Console(highlight=False)
 progress_out = Console(stderr=True, highlight=False)
 
 
@@ -57,10 +56,10 @@ def up(kafka_port: Port = 0, registry_port: Port = 0, postgres_port: Port = 0, j
     if json:
         _print_json(_report(stack))
         return
-    out.print(f"kafka     {stack.bootstrap_servers}", f"registry  {stack.registry_url}", sep="\n", soft_wrap=True)
-    out.print(f"postgres  {stack.postgres.address}  (with its password: .heddle/stack.json)", soft_wrap=True)
+    typer.echo(f"kafka     {stack.bootstrap_servers}\nregistry  {stack.registry_url}")
+    typer.echo(f"postgres  {stack.postgres.address}  (with its password: .heddle/stack.json)")
     _warn_of_environment()
-    out.print("Next: `heddle plan` shows what to create, `heddle status` how it is, `heddle down` stops it.")
+    typer.echo("Next: `heddle plan` shows what to create, `heddle status` how it is, `heddle down` stops it.")
 
 
 @app.command()
@@ -82,9 +81,9 @@ def down(
         clear_state(state_dir)
         if purge:
             stack.remove()
-    out.print(f"stopped {', '.join(server.name for server in running)}" if running else "nothing was running")
+    typer.echo(f"stopped {', '.join(server.name for server in running)}" if running else "nothing was running")
     if purge:
-        out.print("its data is deleted")
+        typer.echo("its data is deleted")
 
 
 @app.command()
@@ -102,7 +101,7 @@ def status(json: AsJson = False) -> None:
         _print_status(report)
     healthy = all(server["health"] == "ready" for server in report["servers"])
     if not healthy and not json:
-        out.print("`heddle up` starts what does not run.")
+        typer.echo("`heddle up` starts what does not run.")
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -174,12 +173,13 @@ def _check_space(state_dir: Path) -> None:
 
 
 def _report(stack: Stack) -> dict[str, Any]:
+    servers = [_server_report(server) for server in stack.servers]
     return {
-        "servers": [_server_report(server) for server in stack.servers],
+        "servers": servers,
         "bootstrap_servers": stack.bootstrap_servers,
         "registry_url": stack.registry_url,
         "data_dir": str(stack.data_dir),
-        "data_bytes": size_bytes(stack.data_dir),
+        "data_bytes": sum(server["data_bytes"] for server in servers),
         "cache_dir": str(cache_dir()),
         "cache_bytes": size_bytes(cache_dir()),
     }
@@ -205,9 +205,9 @@ def _print_status(report: dict[str, Any]) -> None:
     for server in report["servers"]:
         numbers = (str(server["pid"] or "-"), str(server["port"] or "-"), _megabytes(server["data_bytes"]))
         table.add_row(server["name"], server["health"], *numbers)
-    out.print(table)
-    out.print(f"data  {_megabytes(report['data_bytes'])}  {report['data_dir']}", soft_wrap=True)
-    out.print(f"cache {_megabytes(report['cache_bytes'])}  {report['cache_dir']}", soft_wrap=True)
+    Console(highlight=False).print(table)
+    typer.echo(f"data  {_megabytes(report['data_bytes'])}  {report['data_dir']}")
+    typer.echo(f"cache {_megabytes(report['cache_bytes'])}  {report['cache_dir']}")
 
 
 def _megabytes(count: int) -> str:
@@ -217,7 +217,7 @@ def _megabytes(count: int) -> str:
 def _warn_of_environment() -> None:
     for name in ("HEDDLE_BOOTSTRAP_SERVERS", "HEDDLE_REGISTRY_URL", "HEDDLE_DSN"):
         if os.environ.get(name):
-            out.print(f"Note: {name} is set and goes before the local stack.")
+            typer.echo(f"Note: {name} is set and goes before the local stack.")
 
 
 def _chosen(stack: Stack, name: str | None) -> list[Server]:
@@ -237,4 +237,4 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _say(text: str) -> None:
-    progress_out.print(text, markup=False)
+    typer.echo(text, err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from heddle.errors import HeddleError, UsageError
 
 _TAIL_BYTES = 16_384
+_LAST_WORDS_MAX = 300
 
 # What a dying server prints → what it means and what to do. First hit wins.
 _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
@@ -93,10 +94,18 @@ def explain_death(server: str, returncode: int | None, outputs: list[Path]) -> L
             f"{server} was killed while it started, as a full memory does",
             hint="the stack needs about 500 MB: stop something else, or raise the container's limit",
         )
-    shown = next((str(path) for path in outputs if tail(path)), str(outputs[0]))
     return LocalStackError(
-        f"{server} ended with code {returncode} while it started", hint=f"its last words are in {shown}"
+        f"{server} ended with code {returncode} while it started{_last_words(text)}",
+        hint=f"more is in {outputs[0].parent}",
     )
+
+
+def _last_words(text: str) -> str:
+    """The last line that names an error, else the last line of all; stack frames say little."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("\t", " "))]
+    named = [line for line in lines if re.search(r"error|exception|fatal", line, re.I)]
+    last = (named or lines or [""])[-1]
+    return f": {last[:_LAST_WORDS_MAX]}" if last else ""
 
 
 def explain_oserror(server: str, error: OSError) -> LocalStackError:
