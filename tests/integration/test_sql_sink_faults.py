@@ -131,18 +131,21 @@ def test_postgres_killed_inside_commit_is_exactly_once_after_its_restart(
     stack: Stack, database: Database, proxy: Proxy, delivered_before_kill: bool
 ) -> None:
     writer = open_through(database, proxy)
+    killed = threading.Event()
 
     def kill(data: bytes, link: Link) -> bool:
         if delivered_before_kill:
             link.mute = True
             link.server.sendall(data)
         stack.postgres.kill()
+        killed.set()
         return False
 
     proxy.hook = at(b"COMMIT", kill)
     try:
         with pytest.raises(DependencyDownError):
             writer.apply(batch())
+        assert killed.wait(DEADLINE_S)
         with pytest.raises(DependencyDownError):
             writer.apply(batch())
     finally:

@@ -48,13 +48,14 @@ class Answers:
     """What is known of each event so far. `failed`: per key (lane), the index of its first failed event."""
 
     by_index: dict[int, Applied] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[tuple[Failure, Hashable]] = field(default_factory=list)
     failed: dict[Hashable, int] = field(default_factory=dict)
 
     def fail(self, failure: Failure, lane: Hashable) -> None:
-        self.failures.append(failure)
+        """Failures may be found in any order; of one key only the first counts, the others were not attempted."""
+        self.failures.append((failure, lane))
         if lane is not None:
-            self.failed.setdefault(lane, failure.index)
+            self.failed[lane] = min(failure.index, self.failed.get(lane, failure.index))
 
     def eligible(self, entries: Sequence[Entry]) -> list[Entry]:
         """Without those whose key failed before them."""
@@ -65,7 +66,8 @@ class Answers:
 
     def result(self, length: int) -> tuple[list[Applied | None], list[Failure]]:
         answers = [self.by_index.get(index) for index in range(length)]
-        return answers, sorted(self.failures, key=lambda failure: failure.index)
+        counted = [failure for failure, lane in self.failures if failure.index <= self.failed.get(lane, failure.index)]
+        return answers, sorted(counted, key=lambda failure: failure.index)
 
 
 class BatchWriter:
@@ -145,7 +147,7 @@ class BatchWriter:
             self._halve(entries, answers, merge)
 
     def _halve(self, entries: Sequence[Entry], answers: Answers, run: Callable[[Sequence[Entry]], None]) -> None:
-        failed_alone = {failure.index for failure in answers.failures}
+        failed_alone = {failure.index for failure, _ in answers.failures}
         entries = [entry for entry in answers.eligible(entries) if entry.index not in failed_alone]
         if not entries:
             return
@@ -181,7 +183,8 @@ class BatchWriter:
     def _merge(self, connection: Connection, entries: Sequence[Entry]) -> dict[int, Applied]:
         """Answers by index; nothing of it holds before the transaction commits. Raises `ConflictError`.
 
-        Of one identity only the first in the batch takes part; the others are compared with it."""
+        Of one identity only the first in the batch takes part; the others are compared with it, or with the inbox
+        where that knows the identity."""
         firsts: dict[Identity, Entry] = {}
         repeated: list[tuple[Entry, Entry]] = []
         for entry in entries:
@@ -191,16 +194,20 @@ class BatchWriter:
         indexes = [entry.index for entry in firsts.values()]
         answers = dict.fromkeys(indexes, _APPLIED)
         parameters = {**self._parameters, "indexes": indexes}
-        known = []
+        known = set()
         for index, seen in connection.execute(self._statements.merge, parameters, binary=True):
             answers[index] = _SUPERSEDED
             if seen:
-                known.append(index)
-        conflicts = self._compare_with_inbox(connection, known, answers) if known else set()
+                known.add(index)
+        conflicts = set()
         for entry, first in repeated:
-            if entry.revision == first.revision and entry.body_hash != first.body_hash:
-                conflicts.add(entry.index)
             answers[entry.index] = _DUPLICATE
+            if first.index in known:
+                known.add(entry.index)
+            elif entry.revision == first.revision and entry.body_hash != first.body_hash:
+                conflicts.add(entry.index)
+        if known:
+            conflicts |= self._compare_with_inbox(connection, sorted(known), answers)
         if conflicts:
             raise ConflictError(conflicts)
         return answers

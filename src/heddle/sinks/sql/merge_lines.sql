@@ -13,15 +13,9 @@ with fresh as (
 ),
 
 candidate as (
-    select
-        staged.*,
-        max({version}) over (
-            entity order by batch_index rows between unbounded preceding and 1 preceding
-        ) as version_before,
-        row_number() over (entity order by {version} desc, batch_index desc) as place
-    from {stage} as staged
+    select *, row_number() over (partition by {key} order by {version} desc, batch_index desc) as place
+    from {stage}
     where ((partition, "offset") in (select partition, "offset" from fresh)) is true
-    window entity as (partition by {key})
 ),
 
 newest as (
@@ -60,10 +54,4 @@ select staged.batch_index, candidate.place is null as seen
 from {stage} as staged
 left join candidate using (batch_index)
 where staged.ce_id is not null and staged.batch_index = any(%(indexes)s::int4[])
-    and (
-        candidate.place is null
-        or candidate.{version} < greatest(
-            candidate.version_before,
-            (select present.{version_column} from {versions} as present where {present_is_candidate})
-        )
-    )
+    and (staged.batch_index in (select batch_index from chosen)) is not true

@@ -1,6 +1,6 @@
 -- Makes a batch of events that are one row each, and answers for those that are not plainly applied:
--- seen = the inbox knows the identity already, not seen = a newer version of the entity is applied.
--- A version that the batch itself replaces counts as applied, though only the last one is written.
+-- seen = the inbox knows the identity already, not seen = a newer version of the entity is applied, perhaps by this
+-- very batch: of several versions only the newest is written, of equal ones the last.
 -- `(… in (…)) is true` keeps the look-up a hash: as a join, the planner took nested loops over the whole batch.
 with fresh as (
     insert into {inbox} (ce_id, ce_source, sink, topic, partition, "offset", revision, body_hash)
@@ -13,15 +13,9 @@ with fresh as (
 ),
 
 candidate as (
-    select
-        staged.*,
-        max({version}) over (
-            entity order by batch_index rows between unbounded preceding and 1 preceding
-        ) as version_before,
-        row_number() over (entity order by {version} desc, batch_index desc) as place
-    from {stage} as staged
+    select *, row_number() over (partition by {key} order by {version} desc, batch_index desc) as place
+    from {stage}
     where ((partition, "offset") in (select partition, "offset" from fresh)) is true
-    window entity as (partition by {key})
 ),
 
 written as (
@@ -32,16 +26,11 @@ written as (
     order by {key}
     on conflict ({key_columns}) do update set {assignments}
     where (present.{version_column} <= excluded.{version_column}) is not false
+    returning {key_columns}
 )
 
 select staged.batch_index, candidate.place is null as seen
 from {stage} as staged
 left join candidate using (batch_index)
 where staged.batch_index = any(%(indexes)s::int4[])
-    and (
-        candidate.place is null
-        or candidate.{version} < greatest(
-            candidate.version_before,
-            (select present.{version_column} from {table} as present where {present_is_candidate})
-        )
-    )
+    and (candidate.place = 1 and ({candidate_key}) in (select {key_columns} from written)) is not true

@@ -117,6 +117,7 @@ def _merge_parts(layout: Layout) -> dict[str, sql.Composable]:
         "assignments": sql.SQL(", ").join(
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c.name)) for c in columns if c.name not in key
         ),
+        "candidate_key": sql.SQL(", ").join(sql.Identifier("candidate", staged[name]) for name in key),
         "present_is_candidate": _equal("present", key, "candidate", [staged[name] for name in key]),
     }
 
