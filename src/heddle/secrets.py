@@ -1,6 +1,6 @@
 """Secrets are references: `secret("ledger/dsn")` names one, `resolve()` reads it at use, nothing logs it.
 
-Providers, first hit wins:
+Providers, first that has a value wins:
   environment   HEDDLE_SECRET_LEDGER_DSN  (upper case, everything else an underscore)
   file          <HEDDLE_SECRETS_DIR or .heddle/secrets>/ledger/dsn
 
@@ -13,6 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from heddle.errors import UsageError
 
@@ -31,16 +32,13 @@ class Secret:
 
     def resolve_all(self) -> tuple[str, ...]:
         """Every live value, newest first as written."""
-        text = os.environ.get(self.environment_name)
-        if text is None:
-            text = _read(self.path)
-        values = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
+        values = _lines(os.environ.get(self.environment_name)) or _lines(_read(self.path))
         if not values:
             raise UsageError(
                 f"secret {self.name} has no value",
                 hint=f"set {self.environment_name}, or write {self.path} (mode 0600)",
             )
-        _resolved.update(values)
+        _resolved.update(values, filter(None, map(_password, values)))
         return values
 
     @property
@@ -76,19 +74,36 @@ def state_dir() -> Path:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnicodeDecodeError:
+        raise UsageError(f"secret file {path} is not UTF-8 text", hint="write binary keys as base64 or hex") from None
     except OSError as error:
         raise UsageError(
             f"secret file {path} cannot be read: {error.strerror}", hint="check its owner and mode"
         ) from error
 
 
+def _lines(text: str | None) -> tuple[str, ...]:
+    return tuple(line.strip() for line in (text or "").splitlines() if line.strip())
+
+
+def _password(value: str) -> str | None:
+    """The password inside of an address: error texts repeat it without the rest."""
+    try:
+        return urlsplit(value).password
+    except ValueError:
+        return None
+
+
+# Shorter values would hide half of every text, and are no secrets.
+_MIN_REDACTED_CHARS = 4
 _resolved: set[str] = set()
 
 
 def redact(text: str) -> str:
     """`text` without any secret value that this process has resolved so far."""
-    for value in _resolved:
-        text = text.replace(value, "***")
+    for value in sorted(_resolved.copy(), key=len, reverse=True):
+        if len(value) >= _MIN_REDACTED_CHARS:
+            text = text.replace(value, "***")
     return text
