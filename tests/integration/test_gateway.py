@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -267,6 +268,27 @@ def test_too_many_bytes_in_flight(tight: Running) -> None:
         one.sendall(body[3500:])
         assert answer(one)[0] == 200
     assert tight.status()["in_flight"] == {"requests": 0, "bytes": 0}
+
+
+def test_too_many_connections(tight: Running) -> None:
+    with contextlib.ExitStack() as opened:
+        refused = None
+        for _ in range(40):  # four for each of two requests are allowed
+            connection = opened.enter_context(tight.connect())
+            connection.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                refused = answer(connection)
+                break
+        assert refused is not None
+        assert (refused[0], "retry-after" in refused[1]) == (503, True)
+    wait_for(lambda: httpx2.get(tight.url + "/healthz").status_code == 200)
+
+
+def test_without_a_base_url_the_host_header_counts(tight: Running) -> None:
+    body, stamp = b"[]", str(int(time.time() * 1000))
+    signed = signature("hubspot-v3", f"POST{tight.url}/hooks/hubspot".encode() + body + stamp.encode())
+    headers = {"x-hubspot-signature-v3": signed, "x-hubspot-request-timestamp": stamp}
+    assert tight.post("/hooks/hubspot", body, headers).status_code == 500  # proven; its entity function is broken
 
 
 # --- handshakes ---------------------------------------------------------------------------------------------------

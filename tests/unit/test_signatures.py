@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from heddle.errors import UsageError
 from heddle.secrets import secret
@@ -223,3 +225,25 @@ def test_hubspot_needs_the_url() -> None:
     given = SignedRequest.of("POST", "https://a.example/h", headers.items(), body)
     assert scheme.verifier(["k"]).verify(given, NOW).timestamp_s == NOW
     assert reason_of(scheme, "k", given._replace(url="http://127.0.0.1:8080/h")) is Reason.BAD_SIGNATURE
+
+
+SIGNATURE_HEADERS = {name for scheme in SCHEMES.values() if scheme is not Hmac for name in scheme.signature_headers}
+VENDOR_HEADERS = {name for scheme in SCHEMES.values() if scheme is not Hmac for name in scheme.kept_headers}
+LATIN = st.characters(max_codepoint=255)
+VALUES = st.one_of(
+    st.text(LATIN, max_size=40),
+    st.sampled_from(["v1,", "v0=", "sha256=", "t=1,v1=", "t=1700000000,v1=00,", "1700000000", "9" * 16, "", ",", " "]),
+)
+
+
+@settings(deadline=None)
+@given(
+    headers=st.dictionaries(st.sampled_from(sorted(SIGNATURE_HEADERS | VENDOR_HEADERS)), VALUES),
+    body=st.binary(max_size=20),
+)
+@example(headers={"svix-signature": "v1,x"}, body=b"")
+def test_nothing_that_a_stranger_sends_is_proven_or_breaks_a_scheme(headers: dict[str, str], body: bytes) -> None:
+    for name, scheme in SCHEMES.items():
+        rule = Hmac(ANY, header="x-hub-signature", separator=",") if name == "hmac" else scheme(ANY)
+        with pytest.raises(SignatureError):
+            rule.verifier(["c2VjcmV0"]).verify(request(headers, body), NOW)

@@ -56,9 +56,11 @@ class EchoBody:
 
 @dataclass(frozen=True, slots=True)
 class EchoQuery:
-    """An unsigned request whose query `parameter` is sent back as plain text, where `token` is set only when the
-    `token_parameter` equals one of its live values. Meta: `EchoQuery("hub.challenge", token=secret("meta/verify"),
-    token_parameter="hub.verify_token")`."""
+    """An unsigned request whose query `parameter` is sent back as plain text. Where a `token` is declared, the query's
+    `token_parameter` must equal one of its live values, else 401.
+
+    Meta: `EchoQuery("hub.challenge", token=secret("meta/verify"), token_parameter="hub.verify_token")`; Microsoft
+    Graph: `EchoQuery("validationToken")`."""
 
     parameter: str
     token: Secret | None = None

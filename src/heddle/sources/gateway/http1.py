@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -14,11 +15,12 @@ from heddle.sources.gateway.counters import Counters
 from heddle.sources.gateway.responses import RETRY_AFTER_S
 
 MAX_HEAD_BYTES = 32 * 2**10
+SPARE_DESCRIPTORS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """`read_timeout_s` bounds a whole request from its first byte, and a connection that never sends one."""
+    """`read_timeout_s` bounds the time for a head, and a connection that never sends one."""
 
     max_connections: int
     read_timeout_s: float
@@ -26,8 +28,11 @@ class HeadLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> HeadLimits:
+        # Connections wait idle between requests, so there are more of them; file descriptors are the harder bound.
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        connections = min(4 * settings.gateway_max_requests, descriptors - SPARE_DESCRIPTORS)
         # A second more than the application's own deadline, which then answers a slow body with its 408.
-        return cls(4 * settings.gateway_max_requests, settings.gateway_deadline_s + 1.0)
+        return cls(max(connections, 1), settings.gateway_deadline_s + 1.0)
 
 
 class BoundedHttp(HttpToolsProtocol):
