@@ -127,6 +127,7 @@ def test_no_id_in_what_is_not_json() -> None:
         {"keep_headers": ("cookie",)},
         {"keep_headers": ("X-Signature",)},
         {"delivery_id": Header("x-signature")},
+        {"signature": GitHub(secret("test/webhook")), "keep_headers": ("X-Hub-Signature",)},
     ],
 )
 def test_a_declaration_that_cannot_be_right(changes: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def _checked_path(source: str, path: str) -> str:
 
 def _checked_headers(source: str, names: Iterable[str], signature: Scheme) -> tuple[str, ...]:
     kept = frozenset(name.lower() for name in names)
-    secret = kept & (NEVER_KEPT | frozenset(signature.signature_headers))
+    secret = kept & NEVER_KEPT.union(signature.signature_headers, signature.older_signature_headers)
     if secret:
         raise UsageError(
             f"source {source}: keep_headers names {', '.join(sorted(secret))}",

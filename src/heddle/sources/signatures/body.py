@@ -27,7 +27,8 @@ class GitHub(Scheme):
 
     name = "github"
     signed = "body"
-    signature_headers = ("x-hub-signature-256", "x-hub-signature")
+    signature_headers = ("x-hub-signature-256",)
+    older_signature_headers = ("x-hub-signature",)
     kept_headers = ("x-github-event", "x-github-delivery", "x-github-hook-id")
     advice = "use the webhook's own secret, and the raw form body where the content type is form-encoded"
 

@@ -27,7 +27,8 @@ class HubSpotV3(Scheme):
 
     name = "hubspot-v3"
     signed = "method uri body x-hubspot-request-timestamp"
-    signature_headers = ("x-hubspot-signature-v3", "x-hubspot-signature", "x-hubspot-signature-version")
+    signature_headers = ("x-hubspot-signature-v3",)
+    older_signature_headers = ("x-hubspot-signature", "x-hubspot-signature-version")
     kept_headers = ("x-hubspot-request-timestamp",)
     advice = "the URL must be the public one that HubSpot called (HEDDLE_GATEWAY_BASE_URL), with its query"
 

@@ -100,6 +100,8 @@ class Scheme(ABC):
     """The base string in words, for people."""
     signature_headers: ClassVar[tuple[str, ...]]
     """Read for the proof, never kept in the raw topic."""
+    older_signature_headers: ClassVar[tuple[str, ...]] = ()
+    """Signatures by older rules that vendors still send along: no proof, and never kept either."""
     kept_headers: ClassVar[tuple[str, ...]] = ()
     """Lower-case names that a converter will want, kept in the raw topic."""
     id_path: ClassVar[str | None] = None
