@@ -132,7 +132,7 @@ def test_type_checkers_see_the_contract(tmp_path: Path) -> None:
     ], result.stdout + result.stderr
     assert all("use.py" in line for line in errors)
     for tool in (
-        ["check", "--isolated", "--line-length=120"],
+        ["check", "--isolated", "--select=E,F,W,I,UP", "--line-length=120"],
         ["format", "--check", "--isolated", "--line-length=120"],
     ):
         ruff = subprocess.run([f"{sys.prefix}/bin/ruff", *tool, str(generated)], capture_output=True, text=True)

@@ -1,7 +1,8 @@
 """A registry with the Confluent REST API: Confluent's own, Apicurio, Karapace and others.
 
-Deviations of Apicurio that this client lives with: its default level is NONE (we set each subject's), an unset
-subject level answers 40401 in place of 40408, a refused schema's message is a Java exception (shortened here)."""
+Deviations of Apicurio that this client lives with: its default level is NONE (we set each subject's); a subject
+without a level answers 40401 in place of 40408, or with the global level; a refused schema's message is a Java
+exception (shortened here)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ class Registry(Protocol):
         """One version of a subject, decoded. Raises `NotRegisteredError`."""
 
     def compatibility(self, subject: str) -> str | None:
-        """The level set for this very subject; None where the registry's own default rules."""
+        """The level that the registry reports for a subject: its own, or with some registries the default that
+        rules it; None where it reports none."""
 
     def set_compatibility(self, subject: str, level: str = COMPATIBILITY) -> None: ...
 

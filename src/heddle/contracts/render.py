@@ -60,11 +60,15 @@ def _scalar(value: Any, name: Namer) -> str:
             return f"{name('time')}({value.hour}, {value.minute}, {value.second}, {value.microsecond})"
         case float() if value != value or value in (float("inf"), float("-inf")):
             return f'float("{value}")'
-        case str():
+        case str() | bytes():
             return _quote(value)
         case _:
             return repr(value)
 
 
-def _quote(text: str) -> str:
-    return '"' + repr(text + "'")[1:-2].replace('"', '\\"').replace("\\'", "'") + '"' if '"' not in text else repr(text)
+def _quote(text: str | bytes) -> str:
+    """`repr` in double quotes, as formatters want it, unless that needs escapes: with an apostrophe and no double
+    quote in it `repr` chooses them itself."""
+    if isinstance(text, bytes):
+        return repr(text) if b'"' in text else repr(text + b"'")[:-2] + '"'
+    return repr(text) if '"' in text else repr(text + "'")[:-2] + '"'

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import keyword
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -138,19 +138,22 @@ class _Module:
         listed = "".join(f'    "{name}",\n' for name in names)
         parts.append(f"__all__ = [\n{listed}]")
         blocks = list(self.blocks.values())
-        blocks += (
-            ["\n" + "\n".join(f"_{name}: TypeAlias = {name}" for name in sorted(self.aliases))] if self.aliases else []
-        )
-        return "\n\n".join(parts) + "\n\n" + "\n\n".join(blocks) + "\n"
+        if self.aliases:
+            blocks.append("\n".join(f"_{name}: TypeAlias = {name}" for name in sorted(self.aliases)))
+        return "\n\n".join(parts) + "\n" + "".join(_spaced(blocks))
 
     def _import_lines(self) -> str:
-        modules: dict[str, list[str]] = {}
+        """Sorted as isort would: plain names of a module on one line, then each renamed one on its own."""
+        plain: dict[str, list[str]] = {}
+        lines: list[tuple[str, int, str]] = []
         for name in sorted(self.imports):
             module, _, what = _IMPORTS.get(name, f"from builtins import {name}").partition(" import ")
-            hidden = name in self.field_names and name not in ("dataclass", "TypeAlias", "Literal")
-            modules.setdefault(module, []).append(f"{what} as _{what}" if hidden else what)
-        lines = sorted(f"{module} import {', '.join(names)}" for module, names in modules.items())
-        return "\n".join(lines) + "\n\nfrom heddle.contracts import contract"
+            if name in self.field_names and name not in ("dataclass", "TypeAlias", "Literal"):
+                lines.append((module, 1, f"{module} import {what} as _{what}"))
+            else:
+                plain.setdefault(module, []).append(what)
+        lines += [(module, 0, f"{module} import {', '.join(names)}") for module, names in plain.items()]
+        return "\n".join(line for *_, line in sorted(lines)) + "\n\nfrom heddle.contracts import contract"
 
     def _enum(self, name: str, node: Enum) -> str:
         self.imports |= {"Literal", "TypeAlias"}
@@ -167,7 +170,7 @@ class _Module:
         lines.append(_docstring(node.doc, 4))
         for item in node.fields:
             lines += ["", self._field(item, contract.major), _docstring(item.doc, 4)]
-        return "\n" + "\n".join(lines)
+        return "\n".join(lines)
 
     def _field(self, item: Field, major: int) -> str:
         annotation = self._annotation(item.type, major)
@@ -206,6 +209,19 @@ class _Module:
             self.imports.add("TypeAlias")
             self.aliases.add(name)
         return f"_{name}" if hidden else name
+
+
+def _spaced(blocks: list[str]) -> Iterator[str]:
+    """Two empty lines around classes, one between aliases."""
+    before = ""
+    for block in blocks:
+        yield "\n\n" if _is_class(block) or _is_class(before) else "\n"
+        yield f"{block}\n"
+        before = block
+
+
+def _is_class(block: str) -> bool:
+    return block.startswith("@")
 
 
 def _docstring(doc: str, indent: int) -> str:
