@@ -13,6 +13,7 @@ throw-away stack is started, whose PostgreSQL does not wait for the disk. Writes
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import sys
@@ -80,6 +81,7 @@ def main() -> None:
         for number in range(options.runs + 1):  # the first round warms caches and counts for nothing
             for name, run in sides.items():
                 _empty_tables(dsn)
+                gc.unfreeze()
                 result = run()
                 if number:
                     results[name].append(result)
@@ -111,6 +113,7 @@ def _database(dsn: str) -> Iterator[str]:
 
 def _batches(make: Callable[[int], Any], options: argparse.Namespace) -> list[list[Delivered[Any]]]:
     events = [_delivered(make, number) for number in range(options.events)]
+    gc.freeze()  # a worker holds one batch at a time; the collector shall not walk over all of them
     return [events[i : i + options.batch] for i in range(0, len(events), options.batch)]
 
 
