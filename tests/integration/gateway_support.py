@@ -29,7 +29,7 @@ TEXT_SECRET = "text-secret"
 PROCESS = Path(__file__).parent / "gateway_process.py"
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 40.0) -> Any:
     """The first true answer; fails when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -330,7 +330,7 @@ def test_challenge_in_the_query(served: Running) -> None:
 def test_health_and_status(served: Running) -> None:
     assert [httpx2.get(served.url + path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
     status = served.status()
-    assert status["connected"] is True
+    assert status["ready"] is True
     assert set(status) >= {"accepted", "refused", "sources", "in_flight", "uptime_s"}
     # Behind a proxy on this machine everyone would look local.
     assert httpx2.get(served.url + "/statusz", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 404

@@ -57,7 +57,7 @@ def test_the_deadline_when_kafka_is_slow_and_the_same_identity_when_sent_again(s
         with frozen(stack):
             started = time.monotonic()
             assert_unavailable(running.deliver("late", BODY))
-            assert 2.4 < time.monotonic() - started < 4
+            assert 2.4 < time.monotonic() - started < 6
             assert httpx2.get(running.url + "/healthz").status_code == 200
             assert httpx2.get(running.url + "/readyz", timeout=10).status_code == 503
         # The vendor sends again; the first try may have landed all the same, under the same identity.
@@ -94,7 +94,7 @@ def test_kafka_killed_under_load_loses_nothing_that_was_accepted(stack: Stack, t
                 wait_for(lambda: 503 in statuses)
                 assert_unavailable(running.deliver("while-dead", BODY))
                 before = len(accepted)
-            wait_for(lambda: len(accepted) > before + 100, timeout_s=40)
+            wait_for(lambda: len(accepted) > before + 100)
         finally:
             done.set()
             for sender in senders:

@@ -119,11 +119,11 @@ class Gateway:
             return ACCEPTED if await self._connection.ready() else Response(503)
         if not _is_local(scope):
             raise Refusal(404, "unknown-path")
-        return Response(200, orjson.dumps(self._status()), ((b"content-type", b"application/json"),))
+        return Response(200, orjson.dumps(await self._status()), ((b"content-type", b"application/json"),))
 
-    def _status(self) -> dict[str, object]:
+    async def _status(self) -> dict[str, object]:
         in_flight = {"requests": self._limits.requests, "bytes": self._limits.in_flight_bytes}
-        return {"connected": self._connection.connected, "in_flight": in_flight, **self.counters.as_dict()}
+        return {"ready": await self._connection.ready(), "in_flight": in_flight, **self.counters.as_dict()}
 
     def _tell_fault(self, source: str, error: Exception) -> None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
