@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from heddle.cli.main import main
 from heddle.cli.stack import app
 from heddle.local import process, warden
 
@@ -32,21 +32,18 @@ project = "p"
 """
 
 
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
 class Project:
-    """A fresh project folder, and the command run in a folder below its root."""
+    """A fresh project folder; commands run in a folder below its root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, run: Callable[..., Result]) -> None:
         self.root = root
-        (root / "producers").mkdir(parents=True)
-        (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-
-    def heddle(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEDDLE_")}
-        if "HEDDLE_CACHE_DIR" in os.environ:
-            environment["HEDDLE_CACHE_DIR"] = os.environ["HEDDLE_CACHE_DIR"]
-        command = [HEDDLE, *arguments]
-        below = self.root / "producers"
-        return subprocess.run(command, cwd=below, env=environment, capture_output=True, text=True, timeout=120)
+        self.heddle = run
 
     @property
     def state_file(self) -> Path:
@@ -58,23 +55,36 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path / "project")
-    guard = warden.watch(tmp_path / "project" / ".heddle" / "data", remove=True)
-    yield made
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Project]:
+    root = tmp_path / "project"
+    (root / "producers").mkdir(parents=True)
+    (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    monkeypatch.chdir(root / "producers")
+
+    def run(*arguments: str) -> Result:
+        """The command's own entry point, in this process: its imports cost more than most of its work."""
+        monkeypatch.setattr(sys, "argv", ["heddle", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Result(int(ended.value.code or 0), *capsys.readouterr())
+
+    guard = warden.watch(root / ".heddle" / "data", remove=True)
+    yield Project(root, run)
     warden.release(guard)
 
 
 def test_a_day_with_the_local_stack(project: Project) -> None:
-    up = project.heddle("up")
-    assert up.returncode == 0, up.stderr
+    # As its own process: servers outlive the command that started them.
+    first = subprocess.run([HEDDLE, "up"], capture_output=True, text=True, timeout=120)
+    up = Result(first.returncode, first.stdout, first.stderr)
+    assert up.code == 0, up.err
     for name in ("kafka", "registry", "postgres"):
-        assert f"{name:<9} ready" in up.stderr
+        assert f"{name:<9} ready" in up.err
     state = project.state
-    assert state["bootstrap_servers"] in up.stdout
-    assert state["registry_url"] in up.stdout
+    assert state["bootstrap_servers"] in up.out
+    assert state["registry_url"] in up.out
     password = state["dsn"].split(":")[2].split("@")[0]
-    assert password not in up.stdout + up.stderr
+    assert password not in up.out + up.err
     assert (project.root / ".heddle" / "secrets" / "ledger" / "dsn").read_text().strip() == state["dsn"]
     assert (project.root / ".heddle" / "secrets" / "crm" / "hook").read_text().startswith("whsec_")
     with psycopg.connect(state["dsn"], autocommit=True) as connection:
@@ -85,51 +95,51 @@ def test_a_day_with_the_local_stack(project: Project) -> None:
         server.kill()
     assert process.wait_gone(servers, 5) == []
     status = project.heddle("status", "--json")
-    assert status.returncode == 1
-    assert {server["health"] for server in json.loads(status.stdout)["servers"]} == {"stopped"}
+    assert status.code == 1
+    assert {server["health"] for server in json.loads(status.out)["servers"]} == {"stopped"}
     repaired = project.heddle("up")
-    assert repaired.returncode == 0, repaired.stderr
+    assert repaired.code == 0, repaired.err
     assert project.state["ports"] == state["ports"]
     with psycopg.connect(project.state["dsn"]) as connection:
         assert connection.execute("SELECT to_regclass('kept')").fetchone() == ("kept",)
 
     pids = project.state["pids"]
-    report = json.loads(project.heddle("up", "--json").stdout)
+    report = json.loads(project.heddle("up", "--json").out)
     assert project.state["pids"] == pids == {server["name"]: server["pid"] for server in report["servers"]}
     assert {server["health"] for server in report["servers"]} == {"ready"}
     assert report["data_bytes"] > 10 * 2**20
     assert report["cache_bytes"] > 100 * 2**20
     logs = project.heddle("logs", "-n", "3")
-    assert {line.split()[0] for line in logs.stdout.splitlines()} == {"kafka", "registry", "postgres"}
+    assert {line.split()[0] for line in logs.out.splitlines()} == {"kafka", "registry", "postgres"}
 
     data = project.root / ".heddle" / "data"
     stranger = subprocess.Popen([sys.executable, "-c", "input()", str(data / "kafka")], stdin=subprocess.PIPE)
     servers = [psutil.Process(pid) for pid in pids.values()]
     down = project.heddle("down", "--purge")
-    assert down.returncode == 0, down.stderr
-    assert "stopped kafka, registry, postgres" in down.stdout
+    assert down.code == 0, down.err
+    assert "stopped kafka, registry, postgres" in down.out
     assert not any(process.is_alive(server) for server in servers)
     assert stranger.poll() is None
     stranger.communicate(b"\n")
     assert not project.state_file.exists()
     assert not data.exists()
-    assert "nothing was running" in project.heddle("down").stdout
+    assert "nothing was running" in project.heddle("down").out
 
 
 def test_a_fixed_port_that_is_taken_is_named(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         up = project.heddle("up", "--kafka-port", str(port))
-    assert up.returncode == 1
-    assert f"port {port}" in up.stderr
-    assert "--kafka-port" in up.stderr
+    assert up.code == 1
+    assert f"port {port}" in up.err
+    assert "--kafka-port" in up.err
     assert not project.state_file.exists()
 
 
 def test_an_unknown_server_is_a_usage_error(project: Project) -> None:
     unknown = project.heddle("logs", "redis")
-    assert unknown.returncode == 2
-    assert "kafka, registry, postgres" in unknown.stderr
+    assert unknown.code == 2
+    assert "kafka, registry, postgres" in unknown.err
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "logs"])

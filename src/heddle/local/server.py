@@ -25,6 +25,8 @@ class Server(ABC):
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     start_timeout_s: ClassVar[float] = 60.0
+    # How long a server that runs already may be silent before it counts as hanging.
+    answer_timeout_s: ClassVar[float] = 15.0
     stop_timeout_s: ClassVar[float] = 30.0
 
     def __init__(self, data_dir: Path, port: int) -> None:
@@ -81,7 +83,7 @@ class Server(ABC):
         """Returns when the server answers; does nothing when it does already. One that runs but does not answer
         is restarted. Raises `LocalStackError` that says why it cannot."""
         if self.process() is not None:
-            if self._answers_within(self.start_timeout_s / 4):
+            if self._answers_within(self.answer_timeout_s):
                 return
             self.kill()
         require_free(self.name, self.port)
