@@ -156,7 +156,7 @@ class Producer(Protocol):
         """Queue inside the open transaction; a failed delivery surfaces at `commit`.
 
         For a record that the log will not take (too large: the message names topic and size) `BrokerError` is raised
-        here or at `commit`, after which `abort` is due."""
+        here or at `commit`; abort, and go on with a new producer."""
 
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
         """Commit group positions with the transaction.
@@ -165,7 +165,7 @@ class Producer(Protocol):
 
     def commit(self, timeout_s: float) -> None:
         """Raises `StaleGenerationError`, `FencedError`, `CommitUnknownError` (call again, or exit), or
-        `BrokerError` after which `abort` is due."""
+        `BrokerError` (abort, and go on with a new producer)."""
 
     def abort(self, timeout_s: float) -> None:
         """Take back the open transaction: nothing of it becomes visible, its positions are forgotten."""

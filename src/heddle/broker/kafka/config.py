@@ -27,6 +27,7 @@ _PRODUCER_TUNING = {
     "linger.ms": 5,
     "batch.num.messages": 100_000,  # the limit is bytes: 1,000,000, just below a topic's default limit for a batch
     "queue.buffering.max.messages": 1_000_000,
+    "topic.metadata.propagation.max.ms": 5000,  # workers write to topics that exist; the default is 30 s
 }
 
 

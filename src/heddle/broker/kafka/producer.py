@@ -14,6 +14,7 @@ from heddle.broker.kafka.consumer import KafkaGroupMetadata
 from heddle.broker.kafka.failures import AUTH, FENCED, STALE, TOO_LARGE, Reasons, failure, translated
 from heddle.broker.log import GroupMetadata, Outgoing, Position
 from heddle.errors import (
+    AuthError,
     BrokerDownError,
     BrokerError,
     CommitUnknownError,
@@ -24,6 +25,7 @@ from heddle.errors import (
 from heddle.settings import Settings
 
 _QUEUE_FULL_WAIT_S = 0.05
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class KafkaProducer:
@@ -34,6 +36,7 @@ class KafkaProducer:
         self._transaction_timeout_s = settings.transaction_timeout_s
         self._reasons = Reasons()
         self._began_s = 0.0
+        self._is_open = False
         self._batches: list[Sequence[Outgoing]] = []
         with translated(f"producer {transactional_id}", self._reasons):
             self._client = Client(producer_config(settings, self._reasons, transactional_id))
@@ -53,7 +56,7 @@ class KafkaProducer:
         self._client.poll(0)  # serves librdkafka's error and log events; nothing else polls a producer
         with translated(f"beginning a transaction of {self._id}", self._reasons):
             self._client.begin_transaction()
-        self._began_s = time.monotonic()
+        self._is_open, self._began_s = True, time.monotonic()
         self._batches.clear()
 
     def produce(self, records: Iterable[Outgoing]) -> None:
@@ -92,19 +95,23 @@ class KafkaProducer:
                     hint="call commit again, or exit and let a successor decide it",
                 ) from error
             raise self._failure(reason, "committing") from error
-        self._batches.clear()
+        self._ended()
 
     def abort(self, timeout_s: float) -> None:
         try:
             self._client.abort_transaction(timeout_s)
         except KafkaException as error:
             raise self._failure(error.args[0], "aborting") from error
-        self._batches.clear()
+        self._ended()
 
     def close(self) -> None:
-        """Never raises: a producer that is fatally broken says so again here, over the error that matters."""
-        with contextlib.suppress(KafkaException):
-            self._client.close()
+        """Never raises: a producer that is fatally broken would say so again here, over the error that matters.
+
+        librdkafka ends with the last reference to it; its own `close` would abort once more, and warn."""
+        if self._is_open:
+            with contextlib.suppress(BrokerError, AuthError):
+                self.abort(_CLOSE_TIMEOUT_S)
+        del self._client
 
     def _produce_when_possible(self, record: Outgoing) -> None:
         """The local queue is full: wait for deliveries, at most as long as the transaction may last."""
@@ -117,6 +124,10 @@ class KafkaProducer:
             except BufferError:
                 continue
         raise BrokerDownError(f"producing to {record.topic}: the local queue stays full", hint="check the brokers")
+
+    def _ended(self) -> None:
+        self._is_open = False
+        self._batches.clear()
 
     def _failure(self, error: KafkaError, doing: str) -> HeddleError:
         code, doing = error.code(), f"{doing} in a transaction of {self._id}"

@@ -58,6 +58,8 @@ class Cluster:
         return TopicState(name, topic.topic_id, len(topic.partitions), topic.replication, dict(topic.config))
 
     def partition(self, topic: str, partition: int) -> PartitionLog:
+        """The log as it is now: transactions past their time-out have ended."""
+        self.expire_transactions()
         partitions = self.topic(topic).partitions
         if not 0 <= partition < len(partitions):
             raise BrokerError(f"topic {topic} has no partition {partition}")

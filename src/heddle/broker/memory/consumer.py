@@ -29,7 +29,6 @@ class _Fetcher:
         records: list[Record] = []
         deadline = time.monotonic() + FIRST_RECORD_WAIT_S
         while True:
-            self._cluster.expire_transactions()
             changed = serve()
             is_first = not records
             lost = self._read(records, max_records)
