@@ -186,9 +186,9 @@ def test_a_stale_pid_file_that_names_a_living_stranger_is_no_hindrance(own: Stac
 def test_a_port_that_was_taken_meanwhile_is_named(own: Stack) -> None:
     own.start()
     own.registry.stop()
-    with socket.create_server(("127.0.0.1", own.registry.port)):
-        with pytest.raises(LocalStackError, match=f"port {own.registry.port}, which registry wants, is taken"):
-            own.registry.start()
+    words = f"port {own.registry.port}, which registry wants, is taken"
+    with socket.create_server(("127.0.0.1", own.registry.port)), pytest.raises(LocalStackError, match=words):
+        own.registry.start()
 
 
 def test_a_failed_start_leaves_nothing_running(tmp_path: Path) -> None:
