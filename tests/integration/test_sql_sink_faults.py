@@ -157,6 +157,21 @@ def test_postgres_killed_inside_commit_is_exactly_once_after_its_restart(
     writer.close()
 
 
+def test_what_was_answered_survives_a_kill_right_after(stack: Stack, database: Database) -> None:
+    """Also on a server that says synchronous_commit = off, like this one: offsets pass on the strength of the answer."""
+    assert database.execute("show synchronous_commit") == [("off",)]
+    writer = database.entries().open()
+    writer.bump([0])
+    try:
+        assert writer.apply(batch()) == ([APPLIED] * 50, [])
+        stack.postgres.kill()
+    finally:
+        stack.postgres.start()
+    assert len(database.lines()) == 100
+    assert until_applied(writer, batch()) == [RECOVERED] * 50
+    writer.close()
+
+
 @pytest.mark.parametrize("frozen_at", [b"with fresh as", b"COMMIT"])
 def test_a_frozen_zombie_neither_blocks_its_successor_nor_writes_after_it(
     database: Database, proxy: Proxy, frozen_at: bytes

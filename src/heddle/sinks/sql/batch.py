@@ -139,12 +139,15 @@ class BatchWriter:
         with self._session.transaction() as connection:
             connection.execute("set constraints all immediate")
             self._halve(entries, answers, lambda some: self._stage(connection, some))
+            # Thousands of small merges may follow; none of them shall read the whole stage.
+            connection.execute(self._statements.index_stage)
             fence(connection)
 
             def merge(some: Sequence[Entry]) -> None:
                 answers.by_index.update(self._merge(connection, some))
 
             self._halve(entries, answers, merge)
+            connection.execute(self._statements.drop_stage_index)
 
     def _halve(self, entries: Sequence[Entry], answers: Answers, run: Callable[[Sequence[Entry]], None]) -> None:
         failed_alone = {failure.index for failure, _ in answers.failures}

@@ -15,7 +15,8 @@ with fresh as (
 candidate as (
     select *, row_number() over (partition by {key} order by {version} desc, batch_index desc) as place
     from {stage}
-    where ((partition, "offset") in (select partition, "offset" from fresh)) is true
+    where batch_index = any(%(indexes)s::int4[])
+        and ((partition, "offset") in (select partition, "offset" from fresh)) is true
 ),
 
 newest as (
@@ -45,7 +46,9 @@ written as (
     insert into {table} ({columns})
     select {staged_columns}
     from {stage} as staged
-    where line_no > 0 and (batch_index in (select batch_index from chosen)) is true
+    where batch_index = any(%(indexes)s::int4[])
+        and line_no > 0
+        and (batch_index in (select batch_index from chosen)) is true
     order by {key}, staged.line_no
     on conflict ({key_columns}, {line_no}) do update set {assignments}
 )

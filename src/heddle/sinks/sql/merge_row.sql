@@ -15,7 +15,8 @@ with fresh as (
 candidate as (
     select *, row_number() over (partition by {key} order by {version} desc, batch_index desc) as place
     from {stage}
-    where ((partition, "offset") in (select partition, "offset" from fresh)) is true
+    where batch_index = any(%(indexes)s::int4[])
+        and ((partition, "offset") in (select partition, "offset" from fresh)) is true
 ),
 
 written as (

@@ -35,7 +35,8 @@ class Statements:
     create_stage: sql.Composed
     copy: sql.Composed
     copy_types: tuple[str, ...]
-    clear_stage: sql.Composed
+    index_stage: sql.Composed
+    drop_stage_index: sql.Composed
     merge: sql.Composed
     seen: sql.Composed
     fence_bump: sql.Composed
@@ -59,7 +60,8 @@ def statements_of(layout: Layout) -> Statements:
         create_stage=sql.SQL("create temporary table {} ({}) on commit delete rows").format(_STAGE, definitions),
         copy=sql.SQL("copy {} ({}) from stdin (format binary)").format(_STAGE, names),
         copy_types=tuple(_copy_type(kind) for _, _, kind in staged),
-        clear_stage=sql.SQL("delete from {}").format(_STAGE),
+        index_stage=sql.SQL("create index heddle_stage_index on {} (batch_index)").format(_STAGE),
+        drop_stage_index=sql.SQL("drop index pg_temp.heddle_stage_index").format(),
         merge=composed("merge_lines.sql" if layout.lines else "merge_row.sql", **parts, **_merge_parts(layout)),
         seen=composed("seen.sql", **parts),
         fence_bump=composed("fence_bump.sql", **parts),
