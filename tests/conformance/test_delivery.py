@@ -379,5 +379,3 @@ def _commit(scene: Scene, positions: dict[int, Position]) -> None:
     producer.commit(30)
     producer.close()
     member.close()
-
-

@@ -1,0 +1,396 @@
+"""Declared components run by the worker, on both brokers: mapping, function, async function, converter, sink.
+
+The contracts are the reference integration's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delivery_harness import Scene, running
+
+from heddle import (
+    ContractError,
+    DependencyDownError,
+    Draft,
+    Event,
+    Flow,
+    Mapping,
+    Sink,
+    StandardWebhooks,
+    WebhookSource,
+    secret,
+)
+from heddle.broker.log import Broker, Outgoing, Record
+from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contracts
+from heddle.delivery.build import open_step
+from heddle.delivery.steps import Step
+from heddle.errors import Failure, FailureClass
+from heddle.event import Identity, Lineage, derived_id, event_headers, event_time, parse_headers
+from heddle.integration import Applied, Delivered, Outcome, SinkWriter
+from heddle.mapping import constant, default, equals, required, take, text
+from heddle.settings import Settings
+from schemas.billing import Invoice
+from schemas.crm import Deal
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CODE_DIGEST = "c0de" * 16
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry(load_contracts(ROOT))
+
+
+@pytest.fixture
+def stage(broker: Broker, registry: MemoryRegistry) -> Iterator[Stage]:
+    made = Stage(Scene(broker), registry)
+    yield made
+    made.scene.close()
+
+
+@dataclass
+class Stage:
+    """A scene whose step writes to the scene's own output topic, whatever the contract says."""
+
+    scene: Scene
+    registry: MemoryRegistry
+
+    def run(self, component: Any, count: int, **settings: object) -> None:
+        step = open_step(component, "shop", CODE_DIGEST, self.registry, Settings.model_validate(settings))
+        with running(self.scene.worker(_Redirected(step, self.scene.subscription.writes[0]), **settings)):  # type: ignore[arg-type]
+            self.scene.settled(count)
+
+    def feed_deals(self, *deals: Deal, **more: Any) -> None:
+        codec: AvroCodec[Deal] = AvroCodec(contract_of(Deal), self.registry)
+        self.feed_values(*[(deal.deal_id, codec.encode(deal)) for deal in deals], **more)
+
+    def feed_values(self, *records: tuple[str, bytes], extra: list[tuple[str, bytes | None]] | None = None) -> None:
+        producer = self.scene._feeder
+        producer.begin()
+        for number, (key, value) in enumerate(records):
+            identity = Identity("/sources/crm", f"e{number}")
+            lineage = Lineage("r.0", Identity("/sources/crm", f"root{number}")).pack()
+            headers = event_headers(identity, "crm.deal.v1", event_time(NOW).encode(), lineage, TRACE, extra or [])
+            producer.produce([Outgoing(self.scene.subscription.topic, key.encode(), value, headers, 0)])
+        producer.commit(30)
+
+    def invoices(self) -> list[tuple[Record, Invoice]]:
+        codec: AvroCodec[Invoice] = AvroCodec(contract_of(Invoice), self.registry)
+        records = self.scene.read(self.scene.subscription.writes[0])
+        return [(record, codec.decode(record.value)) for record in records]
+
+
+class _Redirected:
+    """Two tests on one broker must not share a contract's topic."""
+
+    def __init__(self, step: Step, topic: str) -> None:
+        self._step = step
+        self._topic = topic
+        self.digest = step.digest
+        self.bump, self.release, self.close = step.bump, step.release, step.close
+
+    def run(self, records: Sequence[Record], deadline: float) -> Any:
+        run = self._step.run(records, deadline)
+        moved = [
+            [output._replace(topic=self._topic) for output in result] if isinstance(result, list) else result
+            for result in run.results
+        ]
+        return run._replace(results=moved)
+
+
+def deal(deal_id: str = "d1", **changes: Any) -> Deal:
+    won = Deal(
+        deal_id=deal_id,
+        stage="WON",
+        sales_agent="Ana",
+        product="GTX Basic",
+        account="Cancity",
+        engaged_on=date(2026, 1, 1),
+        closed_on=date(2026, 3, 1),
+        close_value=Decimal("550.00"),
+        changed_at=NOW,
+    )
+    return replace(won, **changes)
+
+
+def invoice_from(deal: Deal, suffix: str = "") -> Invoice:
+    if deal.close_value is None:
+        raise ContractError("the deal has no value", path="close_value")
+    return Invoice(
+        invoice_id=f"INV-{deal.deal_id}{suffix}",
+        deal_id=deal.deal_id,
+        customer=deal.account or "?",
+        sales_agent=deal.sales_agent,
+        issued_on=deal.closed_on or date(2026, 1, 1),
+        product=deal.product,
+        list_price=deal.close_value,
+        discount=Decimal("0.00"),
+        total=deal.close_value,
+        currency=deal.currency,
+        status="OPEN",
+        changed_at=deal.changed_at,
+    )
+
+
+def flow(do: Any) -> Flow[Deal, Invoice]:
+    return Flow("to-invoice", reads=Deal, writes=Invoice, do=do, owner="finance")
+
+
+invoice_of = Mapping(
+    Deal,
+    Invoice,
+    when=equals("stage", "WON"),
+    invoice_id=text("INV-", take("deal_id")),
+    deal_id="deal_id",
+    customer=default("account", "?"),
+    sales_agent="sales_agent",
+    issued_on=required("closed_on"),
+    product="product",
+    list_price=required("close_value"),
+    discount=constant(Decimal(0)),
+    total=required("close_value"),
+    currency="currency",
+    status=constant("OPEN"),
+    changed_at="changed_at",
+)
+
+
+def test_a_mapping_emits_with_derived_identity_and_forwards_what_is_not_ours(stage: Stage) -> None:
+    stage.feed_deals(deal(), deal("d2", stage="LOST"), extra=[("x-team", b"1"), ("x-team", b"2")])
+    stage.run(flow(invoice_of), 2)
+    ((record, invoice),) = stage.invoices()
+    assert invoice == invoice_from(deal())
+    assert record.key == b"default/INV-d1"
+    parsed = parse_headers(record.headers, "", 0, 0, 0)
+    parent = Identity("/sources/crm", "e0")
+    want = derived_id(parent, "to-invoice", "billing.invoice.v1", "default/INV-d1", 0)
+    assert parsed.identity == Identity("/shop/to-invoice", want)
+    assert parsed.lineage == Lineage(f"{invoice_of.digest[:16]}.0", Identity("/sources/crm", "root0"))
+    assert (parsed.time.decode(), parsed.traceparent) == (event_time(NOW), TRACE)
+    assert parsed.extra == [("x-team", b"1"), ("x-team", b"2")]
+
+
+def test_a_mapping_failure_parks_the_record_with_its_path(stage: Stage) -> None:
+    stage.feed_deals(deal("d1", close_value=None), deal("d2"))
+    stage.run(flow(invoice_of), 2)
+    ((state, _, code),) = [(s, v, c) for s, v, c in _entries(stage)]
+    assert (state, code) == ("dead", "required")
+    assert len(stage.invoices()) == 1
+
+
+def _entries(stage: Stage) -> list[tuple[str, bytes, str]]:
+    records = stage.scene.read(stage.scene.subscription.dead_letter_topic)
+    found = []
+    for record in records:
+        headers = {name: (value or b"").decode() for name, value in record.headers}
+        found.append((headers["heddle-state"], record.value or b"", headers.get("heddle-code", "")))
+    return found
+
+
+def test_undecodable_bytes_are_dead_with_the_original_bytes(stage: Stage) -> None:
+    good = AvroCodec(contract_of(Deal), stage.registry).encode(deal("d9"))
+    bad = [("a", b"not avro"), ("b", good[:-3]), ("c", b"\0\xff\xff\xff\xff1"), ("d", good)]
+    stage.feed_values(*bad)
+    stage.run(flow(invoice_of), 4)
+    assert [(value, code) for _, value, code in _entries(stage)] == [
+        (b"not avro", "foreign-bytes"),
+        (good[:-3], "truncated"),
+        (b"\0\xff\xff\xff\xff1", "unknown-schema-id"),
+    ]
+
+
+def test_a_function_returns_none_one_or_many_and_ordinals_count_within_a_key(stage: Stage) -> None:
+    def split(deal: Deal) -> list[Invoice] | Invoice | None:
+        if deal.stage == "LOST":
+            return None
+        if deal.stage == "ENGAGING":
+            return invoice_from(deal)
+        return [invoice_from(deal), invoice_from(deal, "-b"), invoice_from(deal)]
+
+    stage.feed_deals(deal("d1"), deal("d2", stage="LOST"), deal("d3", stage="ENGAGING"))
+    stage.run(flow(split), 3)
+    ids = {parse_headers(record.headers, "", 0, 0, 0).identity.id for record, _ in stage.invoices()}
+    parent = Identity("/sources/crm", "e0")
+    assert len(ids) == 4
+    for key, ordinal in (("default/INV-d1", 0), ("default/INV-d1-b", 0), ("default/INV-d1", 1)):
+        assert derived_id(parent, "to-invoice", "billing.invoice.v1", key, ordinal) in ids
+
+
+def test_a_function_with_a_second_parameter_gets_the_event(stage: Stage) -> None:
+    seen: list[Event[Deal]] = []
+
+    def keep(deal: Deal, event: Event[Deal]) -> None:
+        seen.append(event)
+
+    stage.feed_deals(deal())
+    stage.run(flow(keep), 1)
+    (event,) = seen
+    assert (event.value, event.identity, event.type) == (deal(), Identity("/sources/crm", "e0"), "crm.deal.v1")
+    assert (event.key, event.time, event.lineage.root.id) == ("d1", event_time(NOW), "root0")
+
+
+def test_a_function_that_yields_what_the_contract_refuses_is_that_records_failure(stage: Stage) -> None:
+    def wrong(deal: Deal) -> Invoice:
+        return replace(invoice_from(deal), total=Decimal("0.001"))
+
+    stage.feed_deals(deal())
+    stage.run(flow(wrong), 1)
+    assert [(state, code) for state, _, code in _entries(stage)] == [("dead", "decimal-scale")]
+
+
+def test_an_async_function_keeps_order_within_a_key_and_runs_keys_side_by_side(stage: Stage) -> None:
+    order: list[str] = []
+    together = asyncio.Event()
+    waiting = 0
+
+    async def slow(deal: Deal) -> Invoice:
+        nonlocal waiting
+        waiting += 1
+        if waiting >= 2:
+            together.set()  # reached only when two keys are in flight at once
+        async with asyncio.timeout(20):
+            await together.wait()
+        order.append(f"{deal.deal_id}:{deal.sales_agent}")
+        return invoice_from(deal)
+
+    deals = [deal(key, sales_agent=str(n)) for n in range(3) for key in ("a", "b")]
+    stage.feed_deals(*deals)
+    stage.run(flow(slow), 6, batch_max_wait_s=1.0)
+    for key in ("a", "b"):
+        assert [entry for entry in order if entry.startswith(key)] == [f"{key}:{n}" for n in range(3)]
+    assert len(stage.invoices()) == 6
+
+
+def test_an_async_failure_holds_only_its_own_key(stage: Stage) -> None:
+    async def picky(deal: Deal) -> Invoice:
+        if deal.sales_agent == "bad":
+            raise RuntimeError("no")
+        return invoice_from(deal)
+
+    stage.feed_deals(deal("a", sales_agent="bad"), deal("a"), deal("b"), deal("a"))
+    stage.run(flow(picky), 4, batch_max_wait_s=1.0)
+    assert [state for state, _, _ in _entries(stage)] == ["dead", "waiting", "waiting"]
+    assert [invoice.deal_id for _, invoice in stage.invoices()] == ["b"]
+
+
+def test_an_async_handler_past_its_deadline_is_cancelled_and_parked_as_transient(stage: Stage) -> None:
+    cancelled: list[str] = []
+
+    async def stuck(deal: Deal) -> Invoice:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(deal.deal_id)
+            raise
+        return invoice_from(deal)
+
+    late = Flow("late", reads=Deal, writes=Invoice, do=stuck, owner="finance", deadline_s=0.1)
+    stage.feed_deals(deal())
+    stage.run(late, 1)
+    assert cancelled == ["d1"]
+    assert _entries(stage)[0][2] == "transient"
+
+
+def test_an_async_dependency_that_is_down_cuts_the_tail_and_the_rest_runs_later(stage: Stage) -> None:
+    calls: list[str] = []
+
+    async def once_down(deal: Deal) -> Invoice:
+        calls.append(deal.deal_id)
+        if deal.deal_id == "b" and calls.count("b") == 1:
+            raise DependencyDownError("no answer")
+        return invoice_from(deal)
+
+    stage.feed_deals(deal("a"), deal("b"), deal("c"))
+    stage.run(flow(once_down), 3, batch_max_wait_s=1.0)
+    assert sorted(invoice.deal_id for _, invoice in stage.invoices()) == ["a", "b", "c"]
+    assert _entries(stage) == []
+
+
+def test_a_converter_gives_events_the_vendors_identity(stage: Stage) -> None:
+    def convert(delivery: Any) -> Iterable[Draft[Deal]]:
+        for number, body in enumerate(delivery.json()):
+            yield Draft(deal(body["id"]), id=f"{delivery.id}-{number}", time=NOW)
+
+    source = WebhookSource(
+        "shop",
+        path="/hooks/shop",
+        signature=StandardWebhooks(secret("shop/webhook")),
+        emits=Deal,
+        convert=convert,
+        owner="sales",
+    )
+    stage.feed_values(("k", json.dumps([{"id": "x"}, {"id": "y"}]).encode()), ("m", b"{nonsense"))
+    stage.run(source, 2)
+    records = stage.scene.read(stage.scene.subscription.writes[0])
+    found = sorted((parse_headers(r.headers, "", 0, 0, 0).identity, r.key) for r in records)
+    assert found == [
+        (Identity("/sources/shop", "e0-0"), b"default/x"),
+        (Identity("/sources/shop", "e0-1"), b"default/y"),
+    ]
+    parsed = parse_headers(records[0].headers, "", 0, 0, 0)
+    assert parsed.traceparent == TRACE
+    assert parsed.lineage.root == parsed.identity
+    assert [(state, code) for state, _, code in _entries(stage)] == [("dead", "malformed-json")]
+
+
+class _Ledger:
+    """A sink writer in memory that refuses some deals."""
+
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+
+    def bump(self, partitions: Iterable[int]) -> None: ...
+
+    def release(self, partitions: Iterable[int]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def apply(self, batch: Sequence[Delivered[Deal]]) -> tuple[list[Applied | None], list[Failure]]:
+        answers: list[Applied | None] = []
+        failures = []
+        for index, delivered in enumerate(batch):
+            if delivered.event.value.product == "refused":
+                failures.append(Failure(index, FailureClass.CONTRACT, "check", "product", "refused"))
+                answers.append(None)
+                continue
+            self.applied.append(delivered.event.value.deal_id)
+            answers.append(Applied(Outcome.APPLIED))
+        return answers, failures
+
+
+class _LedgerSink(Sink[Deal]):
+    reads = Deal
+
+    def __init__(self, writer: _Ledger) -> None:
+        super().__init__("mem-ledger", owner="finance")
+        self._writer = writer
+
+    def open(self) -> SinkWriter[Deal]:
+        return self._writer
+
+
+def test_a_sink_applies_what_decodes_and_keeps_a_failed_keys_later_events_back(stage: Stage) -> None:
+    writer = _Ledger()
+    good = AvroCodec(contract_of(Deal), stage.registry)
+    stage.feed_values(
+        ("a", b"junk"),
+        ("a", good.encode(deal("a"))),
+        ("b", good.encode(deal("b"))),
+        ("c", good.encode(deal("c", product="refused"))),
+        ("d", good.encode(deal("d"))),
+    )
+    stage.run(_LedgerSink(writer), 5)
+    assert writer.applied == ["b", "d"]
+    assert [state for state, _, _ in _entries(stage)] == ["dead", "waiting", "dead"]
+    counts = stage.scene.counts().by_outcome
+    assert (counts[Outcome.APPLIED], counts[Outcome.PARKED], counts[Outcome.DIVERTED]) == (2, 2, 1)
