@@ -68,8 +68,9 @@ class SinkWriter(Protocol[R]):
         """Forget these partitions; nothing of them will be applied until the next `bump`."""
 
     def apply(self, batch: Sequence[Delivered[R]]) -> tuple[list[Applied | None], list[Failure]]:
-        """Make the effects of a batch, in order, atomically except for the failed records. Same length out;
-        None exactly where a `Failure` names that index. Raises `PartitionFencedError` when `bump` is due."""
+        """Make the effects of a batch, in order, atomically except for the failed records. Same length out; None where
+        a `Failure` names that index and, for a sink of order "park", for later events of that record's key, which
+        must not be applied. Raises `PartitionFencedError` when `bump` is due."""
 
     def close(self) -> None: ...
 
