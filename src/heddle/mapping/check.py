@@ -41,11 +41,13 @@ from heddle.mapping.rules import (
     Take,
     Total,
     typed,
-)  # fmt: skip
+)
 from heddle.mapping.scope import Level, Scope, item_of
 from heddle.mapping.texts import is_text, joinable
 from heddle.mapping.types import (
     LONG,
+    MICROS,
+    MILLIS,
     NEVER,
     STRING,
     Type,
@@ -56,7 +58,7 @@ from heddle.mapping.types import (
     is_integer,
     logical_of,
     type_of,
-)  # fmt: skip
+)
 
 _TOTAL_DIGITS = 9
 """A total may have this many digits more than its items: a thousand million of them."""
@@ -290,7 +292,7 @@ class Checker:
         if isinstance(value, Constant):
             if value.value is None:
                 raise Unfit("nothing equals null; say not_(present(…))")
-            return fit_constant(value.value, Type(node))
+            return fit_constant(value.value, Type(MICROS if node == MILLIS else node))
         right = self._any(value, scope)
         both_exact = decimal_of(node) is not None and decimal_of(typed(right).node) is not None
         return right if both_exact else fit(right, Type(node, nullable=True))

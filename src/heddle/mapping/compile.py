@@ -33,7 +33,7 @@ from heddle.mapping.rules import (
     Take,
     Total,
     typed,
-)  # fmt: skip
+)
 from heddle.mapping.texts import as_text, is_text
 from heddle.mapping.wording import table_refusal
 from heddle.mapping.writer import Place

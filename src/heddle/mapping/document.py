@@ -28,7 +28,7 @@ from heddle.mapping.rules import (
     Take,
     Total,
     typed,
-)  # fmt: skip
+)
 from heddle.mapping.types import Type, type_of
 from heddle.mapping.wording import asked, in_words
 
@@ -172,7 +172,7 @@ def _row(path: str, target: Type, rule: Rule, words: str) -> Row:
 
 def _null(rule: Rule) -> str:
     inner = list(inner_rules(rule))
-    if not any(isinstance(part, Take) and typed(part).nullable for part in inner):
+    if not any(isinstance(part, Take | First | Call) and typed(part).nullable for part in inner):
         return "never null"
     told = []
     for part in inner:
@@ -183,7 +183,9 @@ def _null(rule: Rule) -> str:
                 told.append(f"becomes {in_words(fallback)}")
             case Join(skip_null=True):
                 told.append("null parts are left out")
-    if typed(rule).nullable:
+            case First():
+                told.append("null for an empty list")
+    if typed(rule).nullable and not isinstance(rule, First):
         told.append("stays null")
     return "; ".join(dict.fromkeys(told)) or "handled by the rule"
 

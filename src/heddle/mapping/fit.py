@@ -29,7 +29,7 @@ from heddle.mapping.types import (
     name_of,
     same,
     type_of,
-)  # fmt: skip
+)
 
 _WIDER = ((INT, LONG), (MILLIS, MICROS))
 
@@ -156,7 +156,13 @@ def _native(value: Any, node: Node) -> Any:
         return _decimal(Decimal(value), node)
     if isinstance(node, Primitive) and _fits_primitive(value, node):
         return float(value) if node.kind in ("float", "double") else value
-    raise Unfit(f"{type(value).__name__} where {name_of(node)} is wanted")
+    raise Unfit(f"{_kind(value)} where {name_of(node)} is wanted")
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, datetime):
+        return type(value).__name__
+    return "a datetime without zone" if value.utcoffset() is None else "a datetime to the microsecond"
 
 
 def _native_item(value: Any, node: Node) -> Any:

@@ -35,7 +35,7 @@ from heddle.mapping.rules import (
     Take,
     Total,
     typed,
-)  # fmt: skip
+)
 from heddle.mapping.texts import as_text
 from heddle.mapping.types import is_integer
 from heddle.mapping.wording import CURRENCY_REASON, table_refusal

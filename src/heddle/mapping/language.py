@@ -41,7 +41,7 @@ from heddle.mapping.rules import (
     Table,
     Take,
     Total,
-)  # fmt: skip
+)
 
 RuleLike = Rule | str | Mapping[str, Any]
 Rounding = Literal["half-even", "half-up", "half-down", "up", "down", "ceiling", "floor"]

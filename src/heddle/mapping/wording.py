@@ -30,7 +30,7 @@ from heddle.mapping.rules import (
     Table,
     Take,
     Total,
-)  # fmt: skip
+)
 
 CURRENCY_REASON = "the items are in different currencies"
 _RELATIONS = {"==": "is", "<": "is below", ">": "is above"}
