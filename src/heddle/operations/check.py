@@ -39,7 +39,7 @@ def check_project(start: Path | None = None) -> list[Problem]:
     if not problems:
         problems += _modules(root)
     if not problems:
-        problems += _components(load_project(root))
+        problems += _project(root)
     return problems
 
 
@@ -76,6 +76,18 @@ def _modules(root: Path) -> Iterator[Problem]:
                 yield Problem(_relative(root, path), f"{type(error).__name__}: {error}", "correct what fails on import")
     if not any((root / folder).is_dir() for folder in ROLE_FOLDERS):
         yield Problem(".", "no producers, topologies or consumers folder", "start with `heddle new`")
+
+
+def _project(root: Path) -> list[Problem]:
+    try:
+        return list(_components(load_project(root)))
+    except HeddleError as error:
+        file, colon, rest = str(error).partition(": ")
+        return [
+            Problem(file, rest, error.hint)
+            if colon and (root / file).exists()
+            else Problem(".", str(error), error.hint)
+        ]
 
 
 def _components(project: Project) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from heddle.contracts import Contract, NotRegisteredError, Registry
 from heddle.contracts.registry import COMPATIBILITY
 from heddle.contracts.schema import parse_schema
 from heddle.contracts.schema_diff import schema_changes
-from heddle.errors import FailureClass, HeddleError
+from heddle.errors import FailureClass, HeddleError, UsageError
 from heddle.integration import Sink
 
 _GROWTH = (
@@ -51,9 +51,10 @@ class PlannedSink(Protocol):
     """A sink that owns tables: both are called by `plan` and `apply` alone, and may open connections."""
 
     def plan(self) -> list[str]:
-        """The SQL statements that are missing; empty when all is there."""
+        """The SQL statements that are missing; empty when all is there. Raises `UsageError` for a table that is
+        there and cannot serve."""
 
-    def apply_plan(self) -> None: ...
+    def apply_plan(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,9 @@ def _registered(contract: Contract, registry: Registry) -> bool:
 
 
 def _sink_item(sink: Any) -> Item:
-    statements = sink.plan()
+    try:
+        statements = sink.plan()
+    except UsageError as error:
+        return Item("tables", sink.name, State.REFUSED, (str(error), *([error.hint] if error.hint else [])))
     state = State.MISSING if statements else State.IN_ORDER
     return Item("tables", sink.name, state, tuple(statements), act=sink.apply_plan)
