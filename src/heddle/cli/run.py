@@ -15,7 +15,6 @@ from heddle.operations.supervise import Child, Supervisor, held, worker_command
 from heddle.operations.work import work
 from heddle.project import Project, load_project
 from heddle.settings import Settings, load_settings, need
-from heddle.sources.gateway import run_gateway
 from heddle.sources.webhook import WebhookSource
 from heddle.telemetry.logs import configure_logs
 
@@ -50,6 +49,8 @@ def worker(name: str, instance: Instance = None) -> None:
     project, settings = _loaded(instance)
     configure_logs(settings, component=name)
     if name == GATEWAY:
+        from heddle.sources.gateway import run_gateway  # the HTTP server is for this one process
+
         run_gateway(webhook_sources(project), settings)
     else:
         work(project.component(name), project, settings)
