@@ -71,5 +71,11 @@ class Registry(JavaServer):
             "apicurio.storage.sql.kind": "postgresql",
             "apicurio.datasource.url": f"jdbc:postgresql://{HOST}:{self._postgres.port}/{_DATABASE}",
             "apicurio.datasource.username": self._postgres.user,
+            # Its own defaults are 20 connections at once and up to 100, which is all that PostgreSQL gives out.
+            "apicurio.datasource.jdbc.initial-size": "1",
+            "apicurio.datasource.jdbc.min-size": "1",
+            "apicurio.datasource.jdbc.max-size": "10",
+            # After a restart of PostgreSQL the pool's connections are dead, and would fail one request each.
+            "quarkus.datasource.postgresql.jdbc.validate-on-borrow": "true",
             "apicurio.rules.global.compatibility": "BACKWARD",
         }
