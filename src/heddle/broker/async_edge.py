@@ -155,8 +155,10 @@ class AsyncProducer:
 
 
 def connection_options(config: Mapping[str, str]) -> dict[str, Any]:
-    """librdkafka's connection settings in aiokafka's words. Raises `UsageError` for what aiokafka cannot do."""
+    """librdkafka's connection settings in aiokafka's words. Raises `UsageError` for what is wrong or not possible."""
     protocol = config.get("security.protocol", "plaintext").upper()
+    if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
+        raise UsageError(f"security.protocol {protocol} does not exist", hint="correct HEDDLE_KAFKA")
     options: dict[str, Any] = {
         "bootstrap_servers": config.get("bootstrap.servers", ""),
         "client_id": config.get("client.id", "heddle-edge"),
@@ -164,19 +166,23 @@ def connection_options(config: Mapping[str, str]) -> dict[str, Any]:
     }
     if protocol in ("SSL", "SASL_SSL"):
         options["ssl_context"] = tls_context(config)
-    if protocol.startswith("SASL_"):
-        mechanism = config.get("sasl.mechanism") or config.get("sasl.mechanisms") or "GSSAPI"
-        if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-            raise UsageError(
-                f"the gateway cannot authenticate with {mechanism}",
-                hint="give it SCRAM, PLAIN over TLS, or a client certificate (security.protocol=SSL)",
-            )
-        options |= {
-            "sasl_mechanism": mechanism,
-            "sasl_plain_username": config.get("sasl.username"),
-            "sasl_plain_password": config.get("sasl.password"),
-        }
-    return options
+    return options | (_sasl_options(config) if protocol.startswith("SASL_") else {})
+
+
+def _sasl_options(config: Mapping[str, str]) -> dict[str, Any]:
+    mechanism = config.get("sasl.mechanism") or config.get("sasl.mechanisms") or "GSSAPI"
+    if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+        raise UsageError(
+            f"the gateway cannot authenticate with {mechanism}",
+            hint="give it SCRAM, PLAIN over TLS, or a client certificate (security.protocol=SSL)",
+        )
+    if not config.get("sasl.username") or not config.get("sasl.password"):
+        raise UsageError(f"{mechanism} needs sasl.username and sasl.password", hint="set HEDDLE_KAFKA_PASSWORD")
+    return {
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": config["sasl.username"],
+        "sasl_plain_password": config["sasl.password"],
+    }
 
 
 def tls_context(config: Mapping[str, str]) -> ssl.SSLContext:
@@ -184,18 +190,21 @@ def tls_context(config: Mapping[str, str]) -> ssl.SSLContext:
     authority = config.get("ssl.ca.location")
     if authority == "probe":  # librdkafka's word for the system's authorities
         authority = None
-    context = ssl.create_default_context(cafile=authority or None, cadata=config.get("ssl.ca.pem") or None)
-    if config.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
+    try:
+        context = ssl.create_default_context(cafile=authority or None, cadata=config.get("ssl.ca.pem") or None)
+        if config.get("ssl.certificate.location"):
+            context.load_cert_chain(
+                config["ssl.certificate.location"],
+                config.get("ssl.key.location") or None,
+                config.get("ssl.key.password") or None,
+            )
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"Kafka's TLS files cannot be used: {error}", hint="correct HEDDLE_KAFKA") from error
+    is_verified = config.get("enable.ssl.certificate.verification", "true").lower() != "false"
+    if not is_verified or config.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
         context.check_hostname = False
-    if config.get("enable.ssl.certificate.verification", "true").lower() == "false":
-        context.check_hostname = False
+    if not is_verified:
         context.verify_mode = ssl.CERT_NONE
-    if config.get("ssl.certificate.location"):
-        context.load_cert_chain(
-            config["ssl.certificate.location"],
-            config.get("ssl.key.location") or None,
-            config.get("ssl.key.password") or None,
-        )
     return context
 
 

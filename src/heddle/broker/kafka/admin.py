@@ -27,7 +27,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from heddle.broker.kafka.config import client_config
-from heddle.broker.kafka.failures import UNKNOWN_TOPIC, Reasons, translated
+from heddle.broker.kafka.failures import UNKNOWN_TOPIC, Reasons, configured, translated
 from heddle.broker.log import NEVER_COMMITTED, Position, TopicSpec, TopicState
 from heddle.errors import BrokerDownError
 from heddle.settings import Settings
@@ -43,7 +43,7 @@ class KafkaAdmin:
     def __init__(self, settings: Settings, replication: int) -> None:
         self._replication = replication
         self._reasons = Reasons()
-        with translated("administration", self._reasons):
+        with configured():
             self._client = AdminClient(client_config(settings, self._reasons))
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicState]:
@@ -156,6 +156,8 @@ class KafkaAdmin:
         deadline = time.monotonic() + _TIMEOUT_S + _GRACE_S
         while not future.done() and time.monotonic() < deadline:
             self._client.poll(_POLL_S)
+            if refusal := self._reasons.refusal("administration"):
+                raise refusal
         return future.result(timeout=0)
 
 

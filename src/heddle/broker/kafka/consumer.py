@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, Top
 from confluent_kafka import Consumer as Client
 
 from heddle.broker.kafka.config import consumer_config
-from heddle.broker.kafka.failures import PASSING, Reasons, failure, translated
+from heddle.broker.kafka.failures import PASSING, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of, records_of
 from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, Position, Rebalance, Record
 from heddle.errors import BrokerError, HeddleError
@@ -51,8 +51,9 @@ class KafkaConsumer:
         self._change = Rebalance(_NOTHING, _NOTHING, _NOTHING)
         self._has_changed = False
         self._deferred: HeddleError | None = None
-        with translated(f"group {group}", self._reasons):
+        with configured():
             self._client = Client(consumer_config(settings, self._reasons, group))
+        with translated(f"group {group}", self._reasons):
             self._client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def consume(self, max_records: int, max_wait_s: float) -> list[Record]:

@@ -16,6 +16,7 @@ from heddle.errors import (
     HeddleError,
     OffsetLostError,
     StaleGenerationError,
+    UsageError,
 )
 
 AUTH = frozenset(
@@ -146,6 +147,15 @@ def translated(doing: str, reasons: Reasons) -> Iterator[None]:
         yield
     except KafkaException as error:
         raise failure(error.args[0], doing, reasons) from error
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """Around the making of a client: what librdkafka refuses here is a setting."""
+    try:
+        yield
+    except KafkaException as error:
+        raise UsageError(f"Kafka settings: {error.args[0].str()}", hint="correct HEDDLE_KAFKA") from error
 
 
 def _auth_error(doing: str, reason: str) -> AuthError:

@@ -11,7 +11,7 @@ from confluent_kafka import Producer as Client
 
 from heddle.broker.kafka.config import producer_config
 from heddle.broker.kafka.consumer import KafkaGroupMetadata
-from heddle.broker.kafka.failures import AUTH, FENCED, STALE, TOO_LARGE, Reasons, failure, translated
+from heddle.broker.kafka.failures import AUTH, FENCED, STALE, TOO_LARGE, Reasons, configured, failure, translated
 from heddle.broker.log import GroupMetadata, Outgoing, Position
 from heddle.errors import (
     AuthError,
@@ -25,6 +25,7 @@ from heddle.errors import (
 from heddle.settings import Settings
 
 _QUEUE_FULL_WAIT_S = 0.05
+_INIT_SLICE_S = 1.0  # the call resumes; between two we learn why it takes long
 _CLOSE_TIMEOUT_S = 5.0
 
 
@@ -38,19 +39,22 @@ class KafkaProducer:
         self._began_s = 0.0
         self._is_open = False
         self._batches: list[Sequence[Outgoing]] = []
-        with translated(f"producer {transactional_id}", self._reasons):
+        with configured():
             self._client = Client(producer_config(settings, self._reasons, transactional_id))
 
     def init(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        doing, deadline = f"initialising {self._id}", time.monotonic() + timeout_s
         while True:
             left = deadline - time.monotonic()
             try:
-                return self._client.init_transactions(max(left, 0.001))
+                return self._client.init_transactions(max(min(left, _INIT_SLICE_S), 0.001))
             except KafkaException as error:
+                self._client.poll(0)
+                if refusal := self._reasons.refusal(doing):
+                    raise refusal from error
                 reason: KafkaError = error.args[0]
                 if not reason.retriable() or time.monotonic() >= deadline:
-                    raise failure(reason, f"initialising {self._id}", self._reasons) from error
+                    raise failure(reason, doing, self._reasons) from error
 
     def begin(self) -> None:
         self._client.poll(0)  # serves librdkafka's error and log events; nothing else polls a producer

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer as Client
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from heddle.broker.kafka.config import reader_config
-from heddle.broker.kafka.failures import PASSING, Reasons, failure, translated
+from heddle.broker.kafka.failures import PASSING, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of, records_of
 from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Record
 from heddle.errors import BrokerDownError, HeddleError
@@ -28,7 +28,7 @@ class KafkaReader:
         self._topic = ""
         self._reasons = Reasons()
         self._deferred: HeddleError | None = None
-        with translated("reading", self._reasons):
+        with configured():
             self._client = Client(reader_config(settings, self._reasons))
 
     def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
@@ -101,7 +101,12 @@ class KafkaReader:
 
     def _watermarks(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
         with translated(f"offsets of {topic}/{partition}", self._reasons):
-            return self._client.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
+            try:
+                return self._client.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
+            except KafkaException:
+                if not self._client.assignment():
+                    self._client.poll(0)  # brings the reason, and cannot bring a record
+                raise
 
     def _problem(self, messages: list[Message[Any, Any]]) -> HeddleError | None:
         for partition, error in errors_of(messages):
