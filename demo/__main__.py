@@ -43,6 +43,7 @@ HEDDLE = [sys.executable, "-m", "heddle"]
 DELIVERIES, RATE = 5_000, 400.0
 READY_TIMEOUT_S, DRAIN_TIMEOUT_S = 60.0, 120.0
 VICTIM = "ledger"
+ALREADY_RUNNING = 3  # exit code of `heddle run`
 
 console = Console(highlight=False)
 
@@ -78,7 +79,6 @@ def _play(options: argparse.Namespace, log: IO[str]) -> int:
     subprocess.run([*HEDDLE, "up"], check=False) if not already_up else None
     say("applying contracts: topics, schemas, tables")
     _heddle(["apply"], log)
-    workers = None
     try:
         with _workers(log, keep=options.keep) as workers:
             return _run(options, workers)
@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace, workers: subprocess.Popen[bytes]) -> int:
     census = take_census(broker, subscriptions, before, run, expected, crm.sent_at, accepted, dsn)
     _report(census, subscriptions, crm, payments.answers, killed)
     failed = [name for name, holds in census.checks.items() if not holds]
-    _next_steps(options.keep, failed)
+    _next_steps(options.keep, failed, workers.pid)
     return 1 if failed else 0
 
 
@@ -187,7 +187,7 @@ def _dead_letter_table(census: Census) -> Table:
     return table
 
 
-def _next_steps(keep: bool, failed: list[str]) -> None:
+def _next_steps(keep: bool, failed: list[str], supervisor: int) -> None:
     console.print()
     if failed:
         console.print(f"{len(failed)} invariants FAILED; the workers' log: {LOG.relative_to(ROOT)}", style="red")
@@ -202,7 +202,7 @@ def _next_steps(keep: bool, failed: list[str]) -> None:
             ("down", "stop the servers; `make demo` starts them again"),
         ):
             console.print(f"  .venv/bin/heddle {command:<55} {what}")
-        console.print(f"The workers stop with: kill {_supervisor_pid()}")
+        console.print(f"The workers stop with: kill {supervisor}")
     else:
         console.print("Every invariant holds. Next: `make demo KEEP=1` leaves it running to explore.")
 
@@ -211,11 +211,9 @@ def _next_steps(keep: bool, failed: list[str]) -> None:
 def _workers(log: IO[str], *, keep: bool) -> Iterator[subprocess.Popen[bytes]]:
     say("starting the gateway and one worker for each subscription")
     environment = os.environ | {"HEDDLE_GATEWAY_PORT": os.environ.get("HEDDLE_GATEWAY_PORT", "0")}
-    (STATE / "gateway.json").unlink(missing_ok=True)
     process: subprocess.Popen[bytes] = subprocess.Popen(
         [*HEDDLE, "run"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
     )
-    (STATE / "demo.pid").write_text(str(process.pid))
     kept = False
     try:
         yield process
@@ -235,9 +233,18 @@ def _heddle(arguments: list[str], log: IO[str], *, check: bool = True) -> int:
 
 
 def _gateway_url(workers: subprocess.Popen[bytes]) -> str:
-    path = STATE / "gateway.json"
-    _until("the gateway listens", path.exists, workers)
-    return str(json.loads(path.read_text())["url"])
+    _until("the gateway listens", lambda: _gateway_of(workers) is not None, workers)
+    return str(_gateway_of(workers))
+
+
+def _gateway_of(workers: subprocess.Popen[bytes]) -> str | None:
+    """Where our own gateway listens: the file may be an older one's that was killed."""
+    try:
+        gateway = json.loads((STATE / "gateway.json").read_text())
+        ours = {child.pid for child in psutil.Process(workers.pid).children()}
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+    return str(gateway["url"]) if gateway["pid"] in ours else None
 
 
 def _all_have_workers(broker: KafkaBroker, subscriptions: list[Subscription]) -> bool:
@@ -259,6 +266,8 @@ def _drained(broker: KafkaBroker, subscriptions: list[Subscription]) -> bool:
 def _until(what: str, holds: Callable[[], bool], workers: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while not holds():
+        if workers.poll() == ALREADY_RUNNING:
+            raise DemoError("workers of this project run already; stop them first (their pid is in the log)")
         if workers.poll() is not None:
             raise DemoError(f"`heddle run` ended with exit code {workers.returncode} before this: {what}")
         if time.monotonic() > deadline:
@@ -273,10 +282,6 @@ def _kill_worker(supervisor: int, name: str) -> int:
             say(f"  killed the {name} worker (pid {child.pid}) with -9; its supervisor starts another")
             return int(child.pid)
     raise DemoError(f"no worker process for {name}")
-
-
-def _supervisor_pid() -> str:
-    return (STATE / "demo.pid").read_text()
 
 
 def say(text: str) -> None:
