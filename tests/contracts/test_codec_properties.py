@@ -5,14 +5,20 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fastavro
+from building import codec_of, types_of, write_contract
 from generating import anything, things
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
+from heddle.contracts import AvroCodec, contract_of
 from heddle.contracts.codegen import REFUSALS
 from heddle.contracts.decode_compiler import compile_decoder
 from heddle.contracts.decode_reference import decode_reference
@@ -21,12 +27,14 @@ from heddle.contracts.encode_reference import encode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.resolution import as_written
 from heddle.contracts.schema import Node, parse_schema
-from heddle.contracts.shapes import DictShape
-from heddle.errors import DecodeError, EncodeError
+from heddle.contracts.shapes import DictShape, TypeShape
+from heddle.errors import ContractError, DecodeError, EncodeError, HeddleError
+from schemas.ledger import Entry, Line
 
 _SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
 _DICTS = DictShape()
 _REFUSED = "refused"
+_ENTRIES: AvroCodec[Entry] = codec_of(contract_of(Entry))
 
 
 def _encoders(node: Node) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -113,6 +121,51 @@ def test_any_value_is_written_or_refused_alike(data: DataObject, thing: tuple[di
         wrong = value | {place: data.draw(anything)}
         note(f"{json.dumps(schema)} {wrong!r}")
         assert encode(wrong) == explain(wrong)
+
+
+@settings(_SETTINGS, max_examples=20)
+@given(st.data(), things())
+def test_types_carry_what_dicts_carry(data: DataObject, thing: tuple[dict[str, Any], Any]) -> None:
+    schema, values = thing
+    note(json.dumps(schema))
+    with TemporaryDirectory() as folder:
+        write_contract(Path(folder), schema)
+        contract = contract_of(types_of(Path(folder)).Thing)
+    codec = codec_of(contract)
+    shape = TypeShape(contract.type, contract.major)
+    for _ in range(3):
+        framed = codec.encode_dict(data.draw(values))
+        value = codec.decode(framed)
+        assert type(value) is contract.type
+        assert codec.encode(value) == framed
+        assert decode_reference(as_written(contract.root), shape, DEFAULT_LIMITS, framed, 5) == value
+        assert encode_reference(contract.root, shape, DEFAULT_LIMITS, value) == framed[5:]
+
+
+@_SETTINGS
+@given(st.data())
+def test_mutated_frames_of_the_reference_contracts_raise_only_our_errors(data: DataObject) -> None:
+    """The whole codec, frame included: a value or a `HeddleError`, whatever the bytes."""
+    entry = Entry(
+        entry_id="invoice:1",
+        source_id="1",
+        kind="INVOICE",
+        booked_at=datetime(2024, 1, 1, tzinfo=UTC),
+        currency="USD",
+        lines=(Line(account="revenue", debit=Decimal(0), credit=Decimal("12.34")),) * 3,
+    )
+    mutated = data.draw(_mutations(_ENTRIES.encode(entry)) | st.binary(max_size=40))
+    for decode in (_ENTRIES.decode, _ENTRIES.decode_dict):
+        refused = None
+        try:
+            read = decode(mutated)
+        except HeddleError as error:
+            refused = error
+        if refused is None:
+            assert read is not None
+        else:
+            assert isinstance(refused, ContractError)
+            assert refused.code != ContractError.code
 
 
 @st.composite

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +19,11 @@ from uuid import uuid4
 import httpx2
 import pytest
 from building import make_contract, record, write_contract
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from heddle.contracts import (
     AvroCodec,
@@ -27,7 +35,7 @@ from heddle.contracts import (
     Registry,
     load_contract,
 )
-from heddle.errors import AuthError, DependencyDownError, UnknownSchemaIdError
+from heddle.errors import AuthError, DependencyDownError, UnknownSchemaIdError, UsageError
 from heddle.settings import Settings
 
 DATA = Path(__file__).parent / "data"
@@ -188,7 +196,7 @@ class Answers:
 
 
 @contextmanager
-def serving(answers: Answers) -> Iterator[str]:
+def serving(answers: Answers, certificate: Path | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -205,11 +213,19 @@ def serving(answers: Answers) -> Iterator[str]:
         def log_message(self, *args: Any) -> None:
             """Silent."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Clients that give up, and handshakes that fail, are what these tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         answers.released.set()
         server.shutdown()
@@ -265,6 +281,42 @@ def test_credentials_are_sent_and_never_shown() -> None:
             registry.schema(1)
     assert answers.requests[0][2] == "Basic YWRhOmh1bnRlcjI="
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_registry_behind_private_tls_is_trusted_by_its_ca_alone(tmp_path: Path) -> None:
+    authority, certificate = _certificates(tmp_path)
+    answers = Answers(body=b'{"schema": "\\"string\\""}')
+    with serving(answers, certificate) as url:
+        with closing(ConfluentRegistry(Settings(registry_url=url, registry_ca=str(authority)))) as registry:
+            assert registry.schema(1) == {"type": "string"}
+        with closing(ConfluentRegistry(Settings(registry_url=url))) as registry, pytest.raises(DependencyDownError):
+            registry.schema(1)
+    with pytest.raises(UsageError, match="HEDDLE_REGISTRY_CA"):
+        ConfluentRegistry(Settings(registry_url=url, registry_ca=str(tmp_path / "gone.pem")))
+
+
+def _certificates(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that signs itself, alone and with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "ca.pem").write_bytes(certificate)
+    (folder / "server.pem").write_bytes(secret + certificate)
+    return folder / "ca.pem", folder / "server.pem"
 
 
 def test_schemas_are_kept_and_a_flood_of_unknown_ids_is_not_passed_on() -> None:

@@ -135,8 +135,7 @@ def _print_plan(made: Plan) -> None:
     for title in ("kind", "name", "state", "change"):
         table.add_column(title, overflow="fold")
     for item in made.items:
-        details = "\n".join((*item.details, *(f"note: {note}" for note in item.notes)))
-        table.add_row(item.kind, item.name, Text(item.state, style=_STYLES[item.state]), Text(details))
+        table.add_row(item.kind, item.name, Text(item.state, style=_STYLES[item.state]), Text(_changes(item)))
     out.print(table)
     if made.in_order:
         out.print("nothing to do")
@@ -144,3 +143,10 @@ def _print_plan(made: Plan) -> None:
         out.print(f"{len(made.blocked)} refused: correct the declarations; `heddle apply` does nothing until then")
     else:
         out.print(f"{len(made.pending)} to change: `heddle apply {made.hash}`")
+
+
+def _changes(item: Item) -> str:
+    """What is new in one sentence, what changes one line each, and of SQL the first line: `--json` has it all."""
+    details = [detail.partition("\n")[0].removesuffix(" (") for detail in item.details]
+    lines = [", ".join(details)] if item.state is State.MISSING else details
+    return "\n".join((*lines, *(f"note: {note}" for note in item.notes)))

@@ -7,6 +7,7 @@ exception (shortened here)."""
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 import time
 from typing import Any, Final
@@ -18,12 +19,13 @@ import stamina
 
 from heddle.contracts.contract import Contract
 from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, verdict
-from heddle.errors import AuthError, ContractError, DependencyDownError, UnknownSchemaIdError
+from heddle.errors import AuthError, ContractError, DependencyDownError, UnknownSchemaIdError, UsageError
 from heddle.settings import Settings
 
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _ATTEMPTS: Final = 3
 _UNKNOWN_ID_TTL_S: Final = 5.0
+_UNKNOWN_IDS_KEPT: Final = 10_000
 # Subject, version, schema, subject's compatibility level.
 _NOT_FOUND: Final = frozenset({40401, 40402, 40403, 40408})
 
@@ -37,11 +39,10 @@ class ConfluentRegistry:
         if settings.registry_user:
             password = settings.registry_password.get_secret_value() if settings.registry_password else ""
             auth = httpx2.BasicAuth(settings.registry_user, password)
-        verify = httpx2.create_ssl_context(verify=settings.registry_ca) if settings.registry_ca else True
         self._client = httpx2.Client(
             base_url=self._url,
             auth=auth,
-            verify=verify,
+            verify=_trust(settings.registry_ca) if settings.registry_ca else True,
             timeout=timeout_s,
             headers={"Content-Type": _CONTENT_TYPE, "Accept": f"{_CONTENT_TYPE}, application/json"},
         )
@@ -59,7 +60,9 @@ class ConfluentRegistry:
             if status == 200:
                 with self._lock:
                     return self._schemas.setdefault(schema_id, _schema_in(answer))
-            # A flood of foreign records must not become a flood of requests.
+            # A flood of foreign records must not become a flood of requests, nor fill the memory.
+            if len(self._unknown_until) >= _UNKNOWN_IDS_KEPT:
+                self._unknown_until.clear()
             self._unknown_until[schema_id] = time.monotonic() + _UNKNOWN_ID_TTL_S
         raise UnknownSchemaIdError(
             f"the registry has no schema {schema_id}", hint="was the record written against another registry?"
@@ -150,6 +153,13 @@ class ConfluentRegistry:
         return DependencyDownError(
             f"the registry at {self._url} does not answer: {why}", hint="is it up? see `heddle status`"
         )
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UsageError(f"HEDDLE_REGISTRY_CA: {ca_file} is not readable as PEM certificates: {error}") from error
 
 
 def _escaped(subject: str) -> str:

@@ -75,7 +75,7 @@ def _modules(root: Path) -> Iterator[Problem]:
             except Exception as error:
                 yield Problem(_relative(root, path), f"{type(error).__name__}: {error}", "correct what fails on import")
     if not any((root / folder).is_dir() for folder in ROLE_FOLDERS):
-        yield Problem(".", "no producers, topologies or consumers folder", "start with `heddle new`")
+        yield Problem(".", "no producers, topologies or consumers folder", "a flow goes into topologies/<name>.py")
 
 
 def _project(root: Path) -> list[Problem]:
