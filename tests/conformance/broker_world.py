@@ -8,6 +8,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 from confluent_kafka import TopicPartition
@@ -61,6 +62,10 @@ class World(ABC):
         self.admin.create_topics([TopicSpec(name, partitions, config=settings)])
         return name
 
+    @cached_property
+    def _shared_reader(self) -> Reader:
+        return self.broker.reader()
+
     def producer(self, transactional_id: str | None = None) -> Producer:
         """Initialised."""
         producer = self._keep(self.broker.producer(transactional_id or self.name("tx")))
@@ -81,16 +86,20 @@ class World(ABC):
             consumer.start(offsets)
         return consumer
 
-    def write(self, topic: str, *values: bytes | None, partition: int = 0, key: bytes | None = b"k") -> None:
-        """One committed transaction."""
+    def write(
+        self, topic: str, *values: bytes | None, partition: int = 0, key: bytes | None = b"k", wait: bool = True
+    ) -> None:
+        """One committed transaction, visible when this returns, unless an open one is not to be waited for."""
         producer = self.producer()
         producer.begin()
         producer.produce([Outgoing(topic, key, value, partition=partition) for value in values])
         producer.commit(TIMEOUT_S)
+        if wait:
+            self.read(topic, partition)
 
     def read(self, topic: str, partition: int = 0) -> list[Record]:
-        """All that a read-committed reader sees."""
-        return self.reader().read_range(topic, partition, TIMEOUT_S)
+        """All that a read-committed reader sees of what is there now."""
+        return self._shared_reader.read_range(topic, partition, TIMEOUT_S, settled=True)
 
     def values(self, topic: str, partition: int = 0) -> list[bytes | None]:
         return [record.value for record in self.read(topic, partition)]
@@ -101,6 +110,7 @@ class World(ABC):
 
     def close(self) -> None:
         self.close_clients()
+        self._shared_reader.close()
 
     def _keep(self, client: Client) -> Client:
         self._clients.append(client)

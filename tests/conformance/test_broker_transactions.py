@@ -53,11 +53,13 @@ def test_an_open_transaction_holds_back_what_follows_it(world: World, until: Unt
     opened.begin()
     opened.produce([Outgoing(topic, b"k", b"open", partition=0)])
     until(lambda: world.written(topic) == 3)
-    world.write(topic, b"after")
+    world.write(topic, b"after", wait=False)
     assert reader.last_stable_offset(topic, 0, TIMEOUT_S) == 2
     assert world.admin.end_offsets(topic, [0]) == {0: 2}
     assert world.owner(topic).watermarks(0, TIMEOUT_S) == (0, 2)
-    assert world.values(topic) == [b"before"]
+    assert values_of(reader.read_range(topic, 0, TIMEOUT_S)) == [b"before"]
+    with pytest.raises(BrokerDownError):
+        reader.read_range(topic, 0, 0.2, settled=True)
     owner = world.owner(topic, offsets={0: 0})
     assert values_of(take(owner, 1)) == [b"before"]
     assert owner.consume(10, 0.02) == []
@@ -163,13 +165,14 @@ def test_a_successor_decides_pending_positions(world: World) -> None:
 def test_membership_that_never_was_commits_nothing(world: World) -> None:
     """Kafka takes a generation below zero unchecked; we do not."""
     topic = world.topic()
-    owner = world.owner(topic)
-    stranger, producer = world.consumer(world.name("g"), topic), world.producer()
+    stranger = world.consumer(world.name("g"), topic)
+    not_joined = stranger.group_metadata()
+    producer = world.producer()
     producer.begin()
     with pytest.raises(StaleGenerationError):
-        producer.send_offsets(topic, {0: Position(5)}, stranger.group_metadata())
+        producer.send_offsets(topic, {0: Position(5)}, not_joined)
     producer.abort(TIMEOUT_S)
-    assert owner.committed([0], TIMEOUT_S)[0].offset == NEVER_COMMITTED
+    assert stranger.committed([0], TIMEOUT_S)[0].offset == NEVER_COMMITTED
 
 
 def test_a_record_too_large_for_its_topic_is_refused(world: World) -> None:

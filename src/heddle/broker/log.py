@@ -133,9 +133,15 @@ class Reader(Protocol):
 
     def consume(self, max_records: int, max_wait_s: float) -> list[Record]: ...
 
-    def read_range(self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING) -> list[Record]:
+    def read_range(
+        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
+    ) -> list[Record]:
         """All records of a partition from `start` up to the last stable offset taken now; ends by position, not by a
         message. `BrokerDownError` when it is not through in `timeout_s`.
+
+        An acknowledged commit becomes visible partition by partition, a moment later (seen: the last stable offset
+        behind it in 90 of 300 commits). `settled` waits until all that is in the partition now is decided, and so
+        misses nothing that was acknowledged before the call; an open transaction makes it wait.
 
         Use for small (compacted) topics only; leaves the assignment empty."""
 
@@ -164,7 +170,9 @@ class Producer(Protocol):
         Raises `StaleGenerationError` (abort, re-run) or `FencedError`."""
 
     def commit(self, timeout_s: float) -> None:
-        """Raises `StaleGenerationError`, `FencedError`, `CommitUnknownError` (call again, or exit), or
+        """All of the transaction becomes visible, soon; `Reader.read_range` says how soon.
+
+        Raises `StaleGenerationError`, `FencedError`, `CommitUnknownError` (call again, or exit), or
         `BrokerError` (abort, and go on with a new producer)."""
 
     def abort(self, timeout_s: float) -> None:

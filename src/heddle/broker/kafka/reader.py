@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from confluent_kafka import Consumer as Client
@@ -18,6 +19,7 @@ from heddle.settings import Settings
 
 _BATCH = 10_000
 _POLL_S = 0.1
+_SETTLE_POLL_S = 0.005
 _ASSIGN_TIMEOUT_S = 10.0
 # librdkafka looks for a group's coordinator even where nobody joins the group; that we may not is no failure.
 _PASSING = PASSING | {KafkaError.GROUP_AUTHORIZATION_FAILED}
@@ -25,6 +27,7 @@ _PASSING = PASSING | {KafkaError.GROUP_AUTHORIZATION_FAILED}
 
 class KafkaReader:
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._topic = ""
         self._reasons = Reasons()
         self._deferred: HeddleError | None = None
@@ -50,8 +53,12 @@ class KafkaReader:
         self._deferred = problem
         return records
 
-    def read_range(self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING) -> list[Record]:
+    def read_range(
+        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
+    ) -> list[Record]:
         deadline = time.monotonic() + timeout_s
+        if settled:
+            self._settle(topic, partition, deadline)
         first, end = self._watermarks(topic, partition, timeout_s)
         start = first if start == BEGINNING else start
         if start >= end:
@@ -68,6 +75,26 @@ class KafkaReader:
     def close(self) -> None:
         with translated("closing a reader", self._reasons):
             self._client.close()
+            if "_uncommitted" in vars(self):
+                self._uncommitted.close()
+
+    def _settle(self, topic: str, partition: int, deadline: float) -> None:
+        """Wait until the last stable offset reaches what is the end now, open transactions included."""
+        place = TopicPartition(topic, partition)
+        with translated(f"offsets of {topic}/{partition}", self._reasons):
+            end = self._uncommitted.get_watermark_offsets(place, max(deadline - time.monotonic(), 0.1))[1]
+        while self.last_stable_offset(topic, partition, max(deadline - time.monotonic(), 0.1)) < end:
+            if time.monotonic() > deadline:
+                raise BrokerDownError(
+                    f"a transaction in {topic}/{partition} does not end",
+                    hint="its owner, or a successor with the same instance name, has to decide it",
+                )
+            time.sleep(_SETTLE_POLL_S)
+
+    @cached_property
+    def _uncommitted(self) -> Client:
+        """Asks for ends that include open transactions; reads nothing."""
+        return Client(reader_config(self._settings, self._reasons) | {"isolation.level": "read_uncommitted"})
 
     def _read_until(self, end: int, deadline: float) -> list[Record]:
         """The tail before `end` may be a transaction marker or aborted records, which bring no message: the partition's

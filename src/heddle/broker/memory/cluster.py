@@ -75,7 +75,7 @@ class Cluster:
     def committed(self, group: str, topic: str, partitions: Iterable[int], timeout_s: float) -> dict[int, Position]:
         """Stable positions: waits for pending transactions to end."""
         found, wanted = self.group(group), list(partitions)
-        self._wait(lambda: not any(found.is_pending(topic, p) for p in wanted), timeout_s)
+        self.wait(lambda: not any(found.is_pending(topic, p) for p in wanted), timeout_s)
         return {partition: found.position(topic, partition) for partition in wanted}
 
     # Transactions
@@ -162,7 +162,8 @@ class Cluster:
             self.group(group).settle(topic, partition, transaction, settled)
         self.changed.notify_all()
 
-    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
+    def wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """For transactions to end."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             left = deadline - time.monotonic()

@@ -173,10 +173,15 @@ class MemoryReader:
         with self._cluster.changed:
             return self._fetcher.fill(max_records, max_wait_s, lambda: False)
 
-    def read_range(self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING) -> list[Record]:
+    def read_range(
+        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
+    ) -> list[Record]:
         with self._cluster.changed:
             self._fetcher.positions.clear()
             log = self._cluster.partition(topic, partition)
+            end = log.end
+            if settled:
+                self._cluster.wait(lambda: log.last_stable >= end, timeout_s)
             return log.read(self._offset(topic, partition, start), log.end + 1)[0]
 
     def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int:
