@@ -83,10 +83,16 @@ def assert_kept(stack: Stack, name: str, schema_id: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A second stack beside the shared one, whose servers these tests may kill."""
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(tmp_path_factory.mktemp("own") / "data") as started:
         yield started
+
+
+@pytest.fixture
+def own(second: Stack) -> Stack:
+    """A second stack beside the shared one, whose servers these tests may kill; here all of them run."""
+    second.start()
+    return second
 
 
 def test_every_server_is_of_the_promised_kind(stack: Stack) -> None:
@@ -150,7 +156,6 @@ def test_a_restart_keeps_data_and_ports(own: Stack) -> None:
 
 @pytest.mark.parametrize("victims", [("postgres",), ("kafka", "registry", "postgres")])
 def test_start_repairs_what_was_killed(victims: tuple[str, ...], own: Stack) -> None:
-    own.start()
     name = "killed_" + "_".join(victims)
     schema_id = write_everywhere(own, name)
     before = own.pids
@@ -164,7 +169,6 @@ def test_start_repairs_what_was_killed(victims: tuple[str, ...], own: Stack) -> 
 
 
 def test_a_server_that_hangs_is_restarted(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    own.start()
     monkeypatch.setattr(type(own.registry), "answer_timeout_s", 0.5)
     hung = own.registry.pid
     assert hung is not None
@@ -175,7 +179,6 @@ def test_a_server_that_hangs_is_restarted(own: Stack, monkeypatch: pytest.Monkey
 
 
 def test_a_stale_pid_file_that_names_a_living_stranger_is_no_hindrance(own: Stack) -> None:
-    own.start()
     own.postgres.stop()
     pid_file = own.postgres.folder.resolve() / "cluster" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{pid_file.parent}\n1\n{own.postgres.port}\n\n127.0.0.1\n", encoding="utf-8")
@@ -184,7 +187,6 @@ def test_a_stale_pid_file_that_names_a_living_stranger_is_no_hindrance(own: Stac
 
 
 def test_a_port_that_was_taken_meanwhile_is_named(own: Stack) -> None:
-    own.start()
     own.registry.stop()
     words = f"port {own.registry.port}, which registry wants, is taken"
     with socket.create_server(("127.0.0.1", own.registry.port)), pytest.raises(LocalStackError, match=words):

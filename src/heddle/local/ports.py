@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ HOST = "127.0.0.1"
 # Below the range from which systems give ports to outgoing connections: a client that retries a stopped server in
 # that range can be given the server's own port and connect to itself.
 _RANGE = range(15_000, 32_000)
+# How long a port may stay taken before it counts as another program's.
+_PATIENCE_S = 2.0
 _random = random.SystemRandom()
 
 
@@ -46,7 +49,7 @@ def choose(wanted: Ports, remembered: Ports, in_use: frozenset[str] = frozenset(
         elif fixed:
             require_free(name, fixed)
             chosen[name] = fixed
-        elif before and before not in chosen.values() and is_free(before):
+        elif before and before not in chosen.values() and _becomes_free(before):
             chosen[name] = before
         else:
             chosen[name] = free_port(taken=frozenset(chosen.values()))
@@ -72,9 +75,19 @@ def is_free(port: int) -> bool:
     return True
 
 
+def _becomes_free(port: int) -> bool:
+    """A killed server gives its port back when the last of its threads has ended, a moment after it looks dead."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def require_free(name: str, port: int) -> None:
     """Raises `LocalStackError` naming the port when somebody listens on it."""
-    if not is_free(port):
+    if not _becomes_free(port):
         raise LocalStackError(
             f"port {port}, which {name} wants, is taken by another program",
             hint=f"stop that program, or choose another port (--{name}-port), or none for a free one",

@@ -87,8 +87,11 @@ def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> list[psu
 
 
 def is_alive(process: psutil.Process) -> bool:
+    """False for a zombie, unless it still has threads: those hold its files and ports until they have ended too."""
     try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        if not process.is_running():
+            return False
+        return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.Error:
         return False
 
