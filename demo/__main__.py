@@ -122,7 +122,7 @@ def _run(options: argparse.Namespace, workers: subprocess.Popen[bytes]) -> int:
     if payments.error is not None:
         raise DemoError(f"the payments player failed: {payments.error}")
     _until("everything settled", lambda: _drained(broker, subscriptions), workers)
-    accepted = crm.accepted + payments.answers.accepted
+    accepted = crm.accepted_ids | payments.answers.accepted_ids
     census = take_census(broker, subscriptions, before, run, expected, crm.sent_at, accepted, dsn)
     _report(census, subscriptions, crm, payments.answers, killed)
     failed = [name for name, holds in census.checks.items() if not holds]
@@ -248,19 +248,11 @@ def _gateway_of(workers: subprocess.Popen[bytes]) -> str | None:
 
 
 def _all_have_workers(broker: KafkaBroker, subscriptions: list[Subscription]) -> bool:
-    admin = broker.admin()
-    try:
-        return all(row.members for row in subscription_lag(admin, broker, subscriptions))
-    finally:
-        admin.close()
+    return all(row.members for row in subscription_lag(broker, subscriptions))
 
 
 def _drained(broker: KafkaBroker, subscriptions: list[Subscription]) -> bool:
-    admin = broker.admin()
-    try:
-        return not any(row.lag for row in subscription_lag(admin, broker, subscriptions))
-    finally:
-        admin.close()
+    return not any(row.lag for row in subscription_lag(broker, subscriptions))
 
 
 def _until(what: str, holds: Callable[[], bool], workers: subprocess.Popen[bytes]) -> None:

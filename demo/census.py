@@ -10,12 +10,14 @@ from decimal import Decimal
 import psycopg
 
 from demo.deliveries import Expected
+from demo.tracing import follows, identity_of, parked_offsets
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import Record
 from heddle.delivery import envelope
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import Subscription
 from heddle.event import ID, SOURCE
+from heddle.integration import Outcome
 from heddle.operations.lag import SubscriptionLag, subscription_lag
 
 READ_TIMEOUT_S = 60.0
@@ -49,15 +51,15 @@ def baseline(broker: KafkaBroker, subscriptions: Iterable[Subscription]) -> Base
     try:
         topics = admin.topics(names)
         ends = {name: admin.end_offsets(name, range(topics[name].partitions)) for name in names}
-        counts = {row.subscription: row.counts for row in subscription_lag(admin, broker, subscriptions)}
     finally:
         admin.close()
+    counts = {row.subscription: row.counts for row in subscription_lag(broker, subscriptions)}
     return Baseline(ends, counts)
 
 
 def take_census(
     broker: KafkaBroker, subscriptions: Iterable[Subscription], before: Baseline, run: str, expected: Expected,
-    sent_at: dict[str, float], accepted: int, dsn: str,
+    sent_at: dict[str, float], accepted: set[str], dsn: str,
 ) -> Census:  # fmt: skip
     """Reads the run's part of every topic, then the ledger."""
     subscriptions = list(subscriptions)
@@ -66,15 +68,14 @@ def take_census(
     for topic, ends in before.ends.items():
         kept[topic] = _since(broker, topic, ends)
         census.records[topic] = len(kept[topic])
-    admin = broker.admin()
-    try:
-        rows = subscription_lag(admin, broker, subscriptions)
-    finally:
-        admin.close()
+    rows = subscription_lag(broker, subscriptions)
     for row in rows:
         census.settled[row.subscription] = _difference(row.counts, before.counts[row.subscription])
     _count_dead_letters(census, subscriptions, kept)
-    _check_conservation(census, rows, subscriptions, accepted)
+    _check_conservation(census, rows, subscriptions, kept, accepted)
+    _check_outputs(census, subscriptions, kept)
+    _check_dead_letters(census, expected, kept)
+    _check_effects(census, kept, dsn)
     _check_ledger(census, run, expected, dsn)
     _measure_latency(census, kept["ledger.entry.v1"], sent_at, kept["crm-deals.raw"], dsn)
     return census
@@ -108,16 +109,57 @@ def _count_dead_letters(census: Census, subscriptions: list[Subscription], kept:
 
 
 def _check_conservation(
-    census: Census, rows: list[SubscriptionLag], subscriptions: list[Subscription], accepted: int
-) -> None:
+    census: Census, rows: list[SubscriptionLag], subscriptions: list[Subscription],
+    kept: dict[str, list[Record]], accepted: set[str],
+) -> None:  # fmt: skip
     checks = census.checks
-    checks["every accepted delivery is in a raw topic"] = accepted <= sum(
-        n for topic, n in census.records.items() if topic.endswith(".raw")
-    )
+    raw = {_header(record, ID) for topic, records in kept.items() if topic.endswith(".raw") for record in records}
+    checks["every accepted delivery is in a raw topic"] = accepted <= raw
     checks["nothing is left to read"] = all(row.lag == 0 for row in rows)
     for subscription in subscriptions:
         settled = census.settled[subscription.name].total
         checks[f"{subscription.name}: records in = sum of outcomes"] = settled == census.records[subscription.topic]
+
+
+def _check_outputs(census: Census, subscriptions: list[Subscription], kept: dict[str, list[Record]]) -> None:
+    for subscription in subscriptions:
+        if subscription.writes:
+            outputs = [r for t in subscription.writes for r in kept[t] if _writer(r) == subscription.name]
+            parked = parked_offsets(kept[subscription.dead_letter_topic])
+            name = f"{subscription.name}: outputs once each, in their key's order"
+            census.checks[name] = follows(outputs, kept[subscription.topic], parked)
+
+
+def _check_dead_letters(census: Census, expected: Expected, kept: dict[str, list[Record]]) -> None:
+    """Each has a cause in what was sent. A delivery that a vendor repeats can be parked twice."""
+    dead = {
+        topic: {_header(record, ID) for record in records if _header(record, envelope.STATE) == envelope.State.DEAD}
+        for topic, records in kept.items()
+        if topic.endswith(".dlq")
+    }
+    unread = dead.pop("crm-deals.dlq")
+    unpriced = len(dead.pop("deal-to-invoice.dlq"))
+    census.checks |= {
+        "each unreadable delivery is a dead letter, and no other is": unread == expected.unreadable,
+        "each deal without a price is one dead letter, and no other is": unpriced
+        == sum(n for (name, _, print_), n in census.dead.items() if name == "deal-to-invoice" and print_)
+        == len(expected.unpriced),
+        "no other subscription has dead letters": not any(dead.values()),
+    }
+
+
+def _check_effects(census: Census, kept: dict[str, list[Record]], dsn: str) -> None:
+    """The inbox holds each event of the topic; the outcomes say the same: applied once, every repetition dropped."""
+    entries = kept["ledger.entry.v1"]
+    identities = {identity_of(record) for record in entries}
+    with psycopg.connect(dsn) as connection:
+        inbox = connection.execute("select ce_source, ce_id from ledger.heddle_inbox where sink = 'ledger'").fetchall()
+    counts = census.settled["ledger"].by_outcome
+    census.checks["ledger: each event took effect once"] = (
+        identities <= {(source, event_id) for source, event_id in inbox}
+        and counts[Outcome.APPLIED] == len(identities)
+        and counts[Outcome.DUPLICATE] == len(entries) - len(identities)
+    )
 
 
 def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> None:
@@ -137,8 +179,6 @@ def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> Non
         "each source id exactly once in the ledger": all(count == 2 for count in lines.values()),
         "every won, priced deal is billed at its value, and no other": _same_money(billed, want),
         "every invoice is paid, and no other": paid == set(want),
-        "each deal without a price is one dead letter, and no other is": len(expected.unpriced)
-        == sum(n for (name, _, fingerprint), n in census.dead.items() if name == "deal-to-invoice" and fingerprint),
     }
 
 
@@ -164,6 +204,11 @@ def _measure_latency(
         began = deals.get((record.key or b"").replace(b"invoice%3AINV-", b""))
         if moment is not None and began is not None:
             census.latencies_s.append(moment - began)
+
+
+def _writer(record: Record) -> str:
+    """The component that made an event: the last part of its source."""
+    return _header(record, SOURCE).rpartition("/")[2]
 
 
 def _header(record: Record, name: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broker_world import World
 from delivery_harness import Scene, running
 
 from heddle import (
@@ -44,6 +45,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CODE_DIGEST = "c0de" * 16
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def broker(world: World) -> Broker:
+    return world.broker
 
 
 @pytest.fixture

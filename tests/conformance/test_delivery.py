@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
+from broker_world import World
 from delivery_harness import DEADLINE_S, Running, Scene, eventually, running, values
 
 from heddle.broker.log import Broker, Outgoing, Position, Record
@@ -28,6 +29,11 @@ from heddle.integration import Applied, Outcome, PartitionFencedError
 from heddle.settings import Settings
 
 MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture
+def broker(world: World) -> Broker:
+    return world.broker
 
 
 @pytest.fixture

@@ -60,14 +60,8 @@ def lag(json: AsJson = False) -> None:
     os.chdir(project.root)
     settings = need(load_settings(), "bootstrap_servers")
     configure_logs(settings)
-    broker = KafkaBroker(settings)
-    admin = broker.admin()
-    try:
-        rows = subscription_lag(
-            admin, broker, [subscription_of(component) for component in project.components.values()]
-        )
-    finally:
-        admin.close()
+    subscriptions = [subscription_of(component) for component in project.components.values()]
+    rows = subscription_lag(KafkaBroker(settings), subscriptions)
     if json:
         typer.echo(_json([_lag_row(row) for row in rows]))
     else:

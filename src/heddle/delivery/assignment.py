@@ -7,6 +7,7 @@ The order is the guarantee: restoring gates before the former owner's commit had
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from heddle.delivery.subscription import Subscription
 from heddle.errors import BrokerError, OffsetLostError, StaleGenerationError
 
 TIMEOUT_S = 30.0
+END_SETTLES_S, END_POLL_S = 3.0, 0.05
 
 
 @dataclass(slots=True)
@@ -85,7 +87,8 @@ class Assignment:
             self._producer.abort(TIMEOUT_S)
             return
         for partition in partitions:
-            entries = self._reader.read_range(self._subscription.dead_letter_topic, partition, TIMEOUT_S)
+            # Settled: the former owner's commit may be acknowledged and yet not be visible here for a moment.
+            entries = self._reader.read_range(self._subscription.dead_letter_topic, partition, TIMEOUT_S, settled=True)
             self._gates.restore(partition, self._topic.topic_id, entries)
         self.owned.update(found)
         self.pending.clear()
@@ -125,7 +128,7 @@ class Assignment:
         found = {}
         for partition in partitions:
             position = committed[partition]
-            first, end = self._consumer.watermarks(partition, TIMEOUT_S)
+            first, end = self._range(partition, position.offset)
             if position.offset == NEVER_COMMITTED:
                 # A partition added to a topic that the group knows is read whole, whatever the declared start.
                 offset = end if self._subscription.start == "latest" and not known else first
@@ -135,6 +138,16 @@ class Assignment:
                 self._check_range(partition, offset, first, end)
             found[partition] = Owned(offset, offset, metadata.taken_over())
         return found
+
+    def _range(self, partition: int, offset: int) -> tuple[int, int]:
+        """What the log holds. A leader that has just taken over may not know its end yet: give it a moment before an
+        offset beyond it is believed to be lost."""
+        deadline = time.monotonic() + END_SETTLES_S
+        while True:
+            first, end = self._consumer.watermarks(partition, TIMEOUT_S)
+            if offset <= end or time.monotonic() > deadline:
+                return first, end
+            time.sleep(END_POLL_S)
 
     def _check_range(self, partition: int, offset: int, first: int, end: int) -> None:
         if first <= offset <= end:

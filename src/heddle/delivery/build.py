@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heddle.contracts import AvroCodec, Registry, contract_of
+from heddle.contracts import AvroCodec, Codec, Contract, Registry, contract_of
 from heddle.delivery.async_step import AsyncStep
 from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
 from heddle.delivery.sink_step import SinkStep
@@ -21,7 +21,9 @@ def open_step(component: Component, project: str, code_digest: str, registry: Re
     Raises `DependencyDownError` (registry or target does not answer) and `UsageError` (schemas not applied)."""
     match component:
         case Source():
-            contracts = {kind: (contract_of(kind), AvroCodec(contract_of(kind), registry)) for kind in component.emits}
+            contracts: dict[type, tuple[Contract, Codec[Any]]] = {
+                kind: (contract_of(kind), AvroCodec[Any](contract_of(kind), registry)) for kind in component.emits
+            }
             return ConvertStep(component, contracts, code_digest)
         case Flow():
             return _flow_step(component, project, code_digest, registry, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from heddle.broker.log import BEGINNING, NEVER_COMMITTED, Admin, Broker, Reader
@@ -27,20 +28,23 @@ class SubscriptionLag:
     missing: bool = False
 
 
-def subscription_lag(admin: Admin, broker: Broker, subscriptions: Iterable[Subscription]) -> list[SubscriptionLag]:
-    """Asks the broker; a handful of round trips a subscription."""
+def subscription_lag(broker: Broker, subscriptions: Iterable[Subscription]) -> list[SubscriptionLag]:
+    """Asks the broker, all subscriptions side by side: reading a short stretch is mostly waiting."""
     subscriptions = list(subscriptions)
-    topics = admin.topics({subscription.topic for subscription in subscriptions})
-    reader = broker.reader()
+    with ThreadPoolExecutor(max_workers=len(subscriptions) or 1) as pool:
+        return list(pool.map(lambda subscription: _one(broker, subscription), subscriptions))
+
+
+def _one(broker: Broker, subscription: Subscription) -> SubscriptionLag:
+    admin, reader = broker.admin(), broker.reader()
     try:
-        return [
-            _lag(admin, reader, subscription, topics[subscription.topic].partitions)
-            if subscription.topic in topics
-            else SubscriptionLag(subscription.name, subscription.topic, 0, 0, 0, Counts(), missing=True)
-            for subscription in subscriptions
-        ]
+        topic = admin.topics([subscription.topic]).get(subscription.topic)
+        if topic is None:
+            return SubscriptionLag(subscription.name, subscription.topic, 0, 0, 0, Counts(), missing=True)
+        return _lag(admin, reader, subscription, topic.partitions)
     finally:
         reader.close()
+        admin.close()
 
 
 def _lag(admin: Admin, reader: Reader, subscription: Subscription, partitions: int) -> SubscriptionLag:
