@@ -33,16 +33,20 @@ class CrmDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must come out: invoices by deal, deals whose product has no price, deals held behind a parked event."""
+    """What must come out: invoices by deal, deals whose product has no price, deals held behind a parked event,
+    and the ids of deliveries that no converter can read."""
 
     invoiced: dict[str, int]
     unpriced: frozenset[str]
     held: frozenset[str]
+    unreadable: frozenset[str]
 
 
-def crm_deliveries(run: str, count: int) -> tuple[list[CrmDelivery], Expected]:
-    """`run` stands in front of every id, so that a stack can serve many runs; `count` is a lower bound."""
-    changes = list(_changes(run))[:count]
+def crm_deliveries(run: str, count: int, first: int = 0) -> tuple[list[CrmDelivery], Expected]:
+    """`run` stands in front of every id, so that a stack can serve many runs.
+
+    `count` changes from the `first` on, and the accidents on top. Deals are won from change 1,222 on."""
+    changes = list(_changes(run))[first : first + count]
     dice = random.Random(SEED)
     deliveries = _reordered(changes, dice)
     held = _with_unknown_stages(deliveries, dice)
@@ -53,7 +57,8 @@ def crm_deliveries(run: str, count: int) -> tuple[list[CrmDelivery], Expected]:
     for number in range(MALFORMED_BODIES):
         broken = CrmDelivery(f"msg_{run}_broken{number}", f"broken{number}", b'{"opportunity_id": "', "malformed")
         _insert(deliveries, dice, broken)
-    return deliveries, _expected(changes, held)
+    unreadable = frozenset(d.webhook_id for d in deliveries if d.kind in ("malformed", "unknown-stage"))
+    return deliveries, _expected(changes, held, unreadable)
 
 
 def _changes(run: str) -> Iterator[CrmDelivery]:
@@ -85,7 +90,7 @@ def _reordered(changes: list[CrmDelivery], dice: random.Random) -> list[CrmDeliv
 def _with_unknown_stages(deliveries: list[CrmDelivery], dice: random.Random) -> frozenset[str]:
     """A new stage appears in the CRM before anybody told the integration. Later changes of such a deal have to wait."""
     closing = [index for index, delivery in enumerate(deliveries) if b'"Won"' in delivery.body]
-    picked = sorted(dice.sample(closing, UNKNOWN_STAGES), reverse=True)
+    picked = sorted(dice.sample(closing, min(UNKNOWN_STAGES, len(closing))), reverse=True)
     held = set()
     for number, index in enumerate(picked):
         later = deliveries[index]
@@ -109,8 +114,8 @@ def _insert(deliveries: list[CrmDelivery], dice: random.Random, delivery: CrmDel
     deliveries.insert(dice.randrange(len(deliveries)), delivery)
 
 
-def _expected(changes: list[CrmDelivery], held: frozenset[str]) -> Expected:
+def _expected(changes: list[CrmDelivery], held: frozenset[str], unreadable: frozenset[str]) -> Expected:
     won = {c.deal: json.loads(c.body) for c in changes if b'"Won"' in c.body}
     unpriced = frozenset(deal for deal, row in won.items() if row["product"] == UNPRICED and deal not in held)
     invoiced = {deal: int(row["close_value"]) for deal, row in won.items() if deal not in unpriced and deal not in held}
-    return Expected(invoiced, unpriced, held)
+    return Expected(invoiced, unpriced, held, unreadable)

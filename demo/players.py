@@ -28,10 +28,11 @@ STRIPE_EVENT = Path(__file__).parent / "data" / "stripe_event.json"
 
 
 class Answers:
-    """What the gateway answered, by status; and when each delivery was first sent, by its id."""
+    """What the gateway answered, by status; the ids of what it accepted; and when each was first sent, by its id."""
 
     def __init__(self) -> None:
         self.by_status: Counter[int] = Counter()
+        self.accepted_ids: set[str] = set()
         self.retried = 0
         self.sent_at: dict[str, float] = {}
 
@@ -44,7 +45,9 @@ class Answers:
         return sum(count for status, count in self.by_status.items() if 200 <= status < 300)
 
 
-async def post(client: httpx2.AsyncClient, url: str, body: bytes, headers: dict[str, str], answers: Answers) -> None:
+async def post(
+    client: httpx2.AsyncClient, url: str, event_id: str, body: bytes, headers: dict[str, str], answers: Answers
+) -> None:
     """As a vendor does it: until there is a final answer, the same delivery again."""
     while True:
         try:
@@ -55,6 +58,8 @@ async def post(client: httpx2.AsyncClient, url: str, body: bytes, headers: dict[
             status = response.status_code
         if status not in RETRY_STATUS:
             answers.by_status[status] += 1
+            if 200 <= status < 300:
+                answers.accepted_ids.add(event_id)
             return
         answers.retried += 1
         await asyncio.sleep(RETRY_DELAY_S)
@@ -90,7 +95,7 @@ async def _crm_lane(
     while (delivery := await lane.get()) is not None:
         key = "whsec_" + base64.b64encode(b"somebody else's").decode() if delivery.kind == "bad-signature" else secret
         answers.sent_at.setdefault(delivery.webhook_id, time.time())
-        await post(client, url, delivery.body, _standard_webhooks(delivery, key), answers)
+        await post(client, url, delivery.webhook_id, delivery.body, _standard_webhooks(delivery, key), answers)
 
 
 def _standard_webhooks(delivery: CrmDelivery, secret: str) -> dict[str, str]:
@@ -151,12 +156,13 @@ class PaymentsPlayer(threading.Thread):
             admin.close()
 
     async def _pay(self, client: httpx2.AsyncClient, invoice: Invoice) -> None:
-        body = json.dumps(stripe_event(invoice)).encode()
+        event = stripe_event(invoice)
+        body = json.dumps(event).encode()
         stamp = str(int(time.time()))
         signature = hmac.new(self._secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         headers = {"stripe-signature": f"t={stamp},v1={signature}"}
         # The processor's own ids follow from the invoice, so a second look at one cannot become a second payment.
-        await post(client, self._url, body, headers, self.answers)
+        await post(client, self._url, event["id"], body, headers, self.answers)
 
 
 def stripe_event(invoice: Invoice) -> dict[str, Any]:

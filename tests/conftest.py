@@ -17,3 +17,11 @@ def stack() -> Iterator[Stack]:
     again (`stack.kafka.kill(); stack.kafka.start()`); ports and data stay."""
     with running_stack() as started:
         yield started
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that tests hand over with `record_property("summary", text)`, also through pytest-xdist."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
