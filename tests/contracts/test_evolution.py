@@ -202,15 +202,17 @@ def test_what_may_be_written_may_be_read(tmp_path: Path) -> None:
 @pytest.mark.timeout(10)
 def test_a_tiny_record_cannot_claim_endless_items(tmp_path: Path) -> None:
     """Items of no bytes, items that are not there, and blocks that lie about their size."""
-    nothing = record([], "Nothing")
-    writer = record([("id", "string"), ("n", {"type": "array", "items": {"type": "array", "items": nothing}})])
-    contract = make_contract(tmp_path, [])
-    codec = AvroCodec[Any](contract, Written(contract, writer))
+    nothing = {"type": "array", "items": record([], "Nothing")}
+    byte = {"type": "array", "items": {"type": "fixed", "name": "Byte", "size": 1}}
     endless = b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"
     many = b"\xc0\x96\xb1\x02" + b"\x80\x96\xb1\x02\x00" * 1000 + b"\x00"
-    for body in (b"\x02" + endless + b"\x00\x00", endless, many, b"\x01" + b"\xff" * 9 + b"\x01"):
-        with pytest.raises(DecodeError):
-            codec.decode_dict(b"\x00\x00\x00\x00\x07\x02x" + body)
+    contract = make_contract(tmp_path, [])
+    for inner in (nothing, byte):
+        writer = record([("id", "string"), ("n", {"type": "array", "items": inner})])
+        codec = AvroCodec[Any](contract, Written(contract, writer))
+        for body in (b"\x02" + endless + b"\x00\x00", endless, many, b"\x01" + b"\xff" * 9 + b"\x01"):
+            with pytest.raises(DecodeError):
+                codec.decode_dict(b"\x00\x00\x00\x00\x07\x02x" + body)
 
 
 def test_more_bytes_than_any_honest_record_are_refused(tmp_path: Path) -> None:

@@ -231,8 +231,6 @@ class _Decoder:
         symbols = self.source.constant("SYMBOLS", action.symbols)
         self._raw(target)
         self.source.add(f"if {target} & 1: raise Refused", f"{target} = {symbols}[{target} >> 1]")
-        if None in action.symbols:
-            self.source.add(f"if {target} is None: raise Refused")
         return target
 
     def _union(self, action: ReadUnion, depth: int) -> str:

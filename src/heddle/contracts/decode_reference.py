@@ -123,10 +123,7 @@ class _Reader:
         index = self._long(path)
         if not 0 <= index < len(action.symbols):
             raise BadIndexError(f"enum has no symbol number {index}", path=path)
-        symbol = action.symbols[index]
-        if symbol is None:
-            raise BadIndexError("the writer's symbol is none of the contract's", path=path)
-        return symbol
+        return action.symbols[index]
 
     def _scalar(self, action: ReadScalar, path: str) -> Any:
         match action.kind:

@@ -67,9 +67,9 @@ class ReadFixed:
 
 @dataclass(frozen=True, slots=True)
 class ReadEnum:
-    """The reader's symbol for each index of the writer; None where the reader has none."""
+    """The reader's symbol, or its default, for each index of the writer."""
 
-    symbols: tuple[str | None, ...]
+    symbols: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,8 @@ class _Resolver:
     def _enum(self, writer: Enum, reader: Enum, path: str) -> Action:
         gone = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
         if gone and reader.default is None:
-            self.problems.append(Problem(path, f"{reader} has no default and lacks the symbols {', '.join(gone)}"))
-        return ReadEnum(tuple(s if s in reader.symbols else reader.default for s in writer.symbols))
+            return self._unreadable(path, f"{reader} has no default and lacks the symbols {', '.join(gone)}")
+        return ReadEnum(tuple(s if s in reader.symbols else reader.default or "" for s in writer.symbols))
 
     def _into_union(self, writer: Node, reader: Union, path: str) -> Action:
         """The branch of the writer's own type if there is one, else the first that can read it."""
