@@ -17,6 +17,7 @@ SEEN = [
         "# There is insufficient memory for the Java Runtime Environment to continue.",
         "enough memory",
     ),
+    ("Error: Could not reserve enough space for 262144KB object heap", "enough memory"),
     ("Terminating due to java.lang.OutOfMemoryError: Java heap space", "enough memory"),
     ("FATAL:  could not map anonymous shared memory: Cannot allocate memory", "enough memory"),
     ("java.net.BindException: Address already in use", "port was taken"),

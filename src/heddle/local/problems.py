@@ -19,7 +19,9 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     ),
     (
         re.compile(
-            r"insufficient memory|OutOfMemoryError|Cannot allocate memory|could not map anonymous shared memory", re.I
+            r"insufficient memory|OutOfMemoryError|Cannot allocate memory"
+            r"|could not (?:reserve|allocate|map anonymous)|unable to allocate",
+            re.I,
         ),
         "there is not enough memory",
         "the stack needs about 500 MB: stop something else, or raise the container's limit, then `heddle up`",
