@@ -25,8 +25,9 @@ from heddle.contracts.decode_reference import decode_reference
 from heddle.contracts.encode_compiler import compile_encoder
 from heddle.contracts.encode_reference import encode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.resolution import as_written
-from heddle.contracts.schema import Node, parse_schema
+from heddle.contracts.schema import Node
 from heddle.contracts.shapes import DictShape, TypeShape
 from heddle.errors import ContractError, DecodeError, EncodeError, HeddleError
 from schemas.ledger import Entry, Line

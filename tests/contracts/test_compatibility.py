@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heddle.contracts.compatibility import check_level, unreadable
-from heddle.contracts.schema import parse_schema
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.schema_diff import schema_changes
 
 DATA = Path(__file__).parent / "data"

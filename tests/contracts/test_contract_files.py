@@ -11,7 +11,7 @@ import pytest
 from building import make_contract, record, types_of, write_contract
 
 from heddle.contracts import contract_of, load_contract, load_contracts
-from heddle.contracts.schema import parse_schema
+from heddle.contracts.parser import parse_schema
 from heddle.errors import ContractError, EncodeError, UsageError
 from heddle.event import entity_key
 from schemas.crm import Deal

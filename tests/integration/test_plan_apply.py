@@ -380,6 +380,7 @@ def test_a_registry_that_is_down_is_exit_code_5(stack: Any, shell: Shell) -> Non
     shell.env |= {"HEDDLE_BOOTSTRAP_SERVERS": stack.bootstrap_servers}
     result = shell("plan")
     assert result.returncode == 5
+    assert result.stdout == ""
     assert "127.0.0.1:1" in result.stderr
     assert "Traceback" not in result.stderr
 

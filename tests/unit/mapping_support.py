@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from heddle.contracts.schema import Record, parse_schema
+from heddle.contracts.parser import parse_schema
+from heddle.contracts.schema import Record
 from heddle.errors import HeddleError
 from heddle.mapping.check import Checker
 from heddle.mapping.compile import compile_plan

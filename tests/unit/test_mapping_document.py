@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import heddle.cli.mapping
 from heddle.cli.main import app
-from heddle.contracts.schema import Record, parse_schema
+from heddle.contracts.parser import parse_schema
+from heddle.contracts.schema import Record
 from heddle.errors import UsageError
 from heddle.mapping import (
     call,

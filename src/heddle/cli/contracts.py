@@ -22,6 +22,7 @@ from heddle.operations.plan import Item, Plan, State, make_plan
 from heddle.operations.plan import apply as apply_plan
 from heddle.project import find_root, load_project
 from heddle.settings import load_settings, need
+from heddle.telemetry.logs import configure_logs
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 
@@ -81,7 +82,8 @@ def plan(json: AsJson = False) -> None:
 
     Example: heddle plan
 
-    Exit codes: 0 nothing to do, 1 changes are pending or refused, 5 a dependency does not answer."""
+    Exit codes: 0 nothing to do, 1 changes are pending or refused, 5 a dependency does not answer, 6 one
+    refuses our credentials."""
     with _planned() as made:
         if json:
             typer.echo(json_text.dumps(made.document()))
@@ -100,7 +102,8 @@ def apply(
 
     Example: heddle apply 3f2a9c0d1e4b
 
-    Exit codes: 0 as declared now, 1 refused or the plan has changed, 5 a dependency does not answer."""
+    Exit codes: 0 as declared now, 1 refused or the plan has changed, 5 a dependency does not answer, 6 one
+    refuses our credentials."""
     done: list[Item] = []
 
     def report(item: Item) -> None:
@@ -123,6 +126,7 @@ def _planned() -> Iterator[Plan]:
     """A fresh plan, and the connections that applying it needs."""
     project = load_project()
     settings = need(load_settings(), "bootstrap_servers", "registry_url")
+    configure_logs(settings)
     contracts = load_contracts(project.root)
     broker = KafkaBroker(settings)
     with closing(broker.admin()) as admin, closing(ConfluentRegistry(settings)) as registry:

@@ -14,10 +14,11 @@ from heddle.contracts.decode_reference import decode_reference
 from heddle.contracts.encode_compiler import compile_encoder
 from heddle.contracts.encode_reference import encode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS, Limits
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.refusals import IncompatibleWriterError, TombstoneError, TooLargeError, failure_of
 from heddle.contracts.registry import Registry
 from heddle.contracts.resolution import Action, resolve
-from heddle.contracts.schema import Record, parse_schema
+from heddle.contracts.schema import Record
 from heddle.contracts.shapes import DictShape, Shape, TypeShape
 from heddle.errors import ContractError, Failure, ForeignBytesError, TruncatedError
 

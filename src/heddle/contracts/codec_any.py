@@ -7,9 +7,9 @@ from typing import Any
 from heddle.contracts.codec import FRAME_BYTES, schema_id_of
 from heddle.contracts.decode_reference import decode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.registry import Registry
 from heddle.contracts.resolution import as_written
-from heddle.contracts.schema import parse_schema
 from heddle.contracts.shapes import DictShape
 
 

@@ -17,8 +17,9 @@ import fastavro
 
 from heddle.contracts.keys import compile_key
 from heddle.contracts.metadata import Metadata, load_metadata
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.rules import check_rules
-from heddle.contracts.schema import Record, parse_schema
+from heddle.contracts.schema import Record
 from heddle.errors import ContractError, UsageError
 
 T = TypeVar("T")

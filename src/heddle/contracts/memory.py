@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from heddle.contracts.compatibility import Level, check_level
 from heddle.contracts.contract import Contract
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, verdict
-from heddle.contracts.schema import parse_schema
 from heddle.errors import UnknownSchemaIdError
 
 

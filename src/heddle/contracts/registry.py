@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 
 from heddle.contracts.compatibility import unreadable
 from heddle.contracts.contract import Contract
-from heddle.contracts.schema import Node, parse_schema
+from heddle.contracts.parser import parse_schema
+from heddle.contracts.schema import Node
 from heddle.errors import ContractError
 
 COMPATIBILITY: Final = "BACKWARD"

@@ -12,8 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from heddle.broker.log import Admin, TopicSpec, TopicState
 from heddle.contracts import Contract, NotRegisteredError, Registry
+from heddle.contracts.parser import parse_schema
 from heddle.contracts.registry import COMPATIBILITY
-from heddle.contracts.schema import parse_schema
 from heddle.contracts.schema_diff import schema_changes
 from heddle.errors import FailureClass, HeddleError, UsageError
 from heddle.integration import Sink
