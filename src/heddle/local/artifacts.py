@@ -112,8 +112,8 @@ def distrust(cache: Path, kind: str, lock: Sequence[Artifact] | None = None) -> 
 def fetch_with_jgo(artifact: Artifact, folder: Path, progress: Progress) -> Path:
     """Download by jgo's artifact layer, which walks no dependencies and needs no Java."""
     try:
-        from jgo.maven import MavenContext
-        from jgo.maven._resolver import PythonResolver
+        from jgo.maven import MavenContext, PythonResolver
+
     except ImportError:
         raise not_installed() from None
 
