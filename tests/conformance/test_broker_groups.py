@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Sequence
 
 import pytest
 from broker_world import TIMEOUT_S, World, consume_until, take, values_of
@@ -21,20 +22,15 @@ def commit_position(producer: Producer, topic: str, position: Position, group: G
         raise
 
 
-def settle(consumers: Iterable[Consumer], partitions: int) -> None:
+def settle(consumers: Sequence[Consumer], partitions: int) -> None:
     """Poll in turn until every partition has an owner and nobody has more than its share. At no time two owners."""
-    consumers = list(consumers)
     share = -(-partitions // len(consumers))
-
-    def is_settled() -> bool:
-        owned = [consumer.assignment() for consumer in consumers]
+    for consumer in itertools.cycle(consumers):
+        consumer.consume(1, 0.01)
+        owned = [other.assignment() for other in consumers]
         assert sum(map(len, owned)) == len(frozenset().union(*owned)), "two owners of one partition"
-        return sum(map(len, owned)) == partitions and max(map(len, owned)) <= share
-
-    while not is_settled():
-        for consumer in consumers:
-            consume_until(consumer, lambda: True)
-            consumer.consume(1, 0.01)
+        if sum(map(len, owned)) == partitions and max(map(len, owned)) <= share:
+            return
 
 
 def test_nothing_is_delivered_before_start(world: World) -> None:
@@ -125,6 +121,15 @@ def test_partitions_move_to_a_new_member_one_owner_at_a_time(world: World) -> No
     settle([first], 4)
     assert first.take_rebalance().assigned == got.assigned
     assert first.consume(10, 0.02) == [], "what comes back has to be started again"
+
+
+def test_two_members_join_at_once(world: World) -> None:
+    topic, group = world.topic(6), world.name("g")
+    first = world.owner(topic, group)
+    second, third = world.consumer(group, topic), world.consumer(group, topic)
+    settle([third, second, first], 6)
+    assert len(first.take_rebalance().revoked) == 4
+    assert len(second.take_rebalance().assigned) == len(third.take_rebalance().assigned) == 2
 
 
 def test_a_pause_outlasts_a_rebalance(world: World) -> None:
