@@ -145,7 +145,7 @@ def agree(writer: SinkWriter[Entry], model: Model, batch: Sequence[Delivered[Ent
             assert answer == (None if isinstance(wanted, str) else wanted), index
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=batches())
 def test_batches_answer_and_leave_what_single_events_would(
     database: Database, writer: SinkWriter[Entry], by_key: bool, batches: list[list[Delivered[Entry]]]
@@ -160,7 +160,7 @@ def test_batches_answer_and_leave_what_single_events_would(
     assert rows_of(database) == model.rows()
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_a_batch_of_five_thousand_does_too(
     database: Database, writer: SinkWriter[Entry], by_key: bool, seed: int
