@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 from broker_world import World
 from delivery_harness import DEADLINE_S, Running, Scene, eventually, running, values
+from structlog.testing import capture_logs
 
 from heddle.broker.log import Broker, Outgoing, Position, Record
 from heddle.delivery.envelope import Envelope
@@ -214,6 +215,17 @@ def test_started_counts_owners_since_the_last_settled_batch(scene: Scene) -> Non
     _commit(scene, {1: Position(0, crashed.pack())})
     with running(scene.worker(scene.step())):
         eventually(lambda: scene.metadata(1).started == 3, "a crash is seen by the next owner")
+
+
+def test_partitions_that_move_idle_leave_no_suspicion_behind(scene: Scene) -> None:
+    with running(scene.worker(scene.step(), instance="a")):
+        eventually(lambda: scene.metadata(0).started == scene.metadata(1).started == 1, "the first owns both")
+        second = _FencedSink()
+        with running(scene.worker(second, instance="b")), capture_logs() as logs:  # type: ignore[arg-type]
+            eventually(lambda: bool(second.bumps), "one partition moved")
+            eventually(lambda: scene.metadata(0).started == scene.metadata(1).started == 1, "each has one owner")
+    assert scene.metadata(0).started == scene.metadata(1).started == 0
+    assert not any("did not finish" in line["event"] for line in logs)
 
 
 def test_a_group_that_never_committed_begins_where_it_declares(scene_of: MakeScene) -> None:

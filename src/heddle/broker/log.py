@@ -7,11 +7,13 @@ Unless said otherwise a method raises `BrokerDownError` when no broker answers w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 Headers = Sequence[tuple[str, bytes | None]]
+
+OnRelease = Callable[[frozenset[int]], None]
 
 NEVER_COMMITTED = -1
 ANY_PARTITION = -1
@@ -209,7 +211,9 @@ class Admin(Protocol):
 class Broker(Protocol):
     """Makes the parts above. One per process."""
 
-    def consumer(self, group: str, topic: str) -> Consumer: ...
+    def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
+        """`on_release` is called inside `consume` with partitions that are about to be given back: membership still
+        holds, so that their last positions can be committed. Not for lost ones. It must not raise."""
 
     def reader(self) -> Reader: ...
 

@@ -103,17 +103,20 @@ class Assignment:
         self._producer.send_offsets(self._topic.name, positions, group)
         self._producer.commit(TIMEOUT_S)
 
-    def release(self, group: GroupMetadata) -> None:
-        """Clean end: nobody after us has to suspect a crash."""
-        positions = {
-            p: Position(o.settled, o.metadata.released().pack()) for p, o in self.owned.items() if o.metadata.started
-        }
-        if not positions:
+    def release(self, partitions: Iterable[int]) -> None:
+        """Clean end of their ownership, inside `consume` or at the very end: nobody after us has to suspect a crash.
+
+        Best effort: a group or producer that will not take it says so again, louder, at the next commit."""
+        marked = {p: self.owned[p] for p in partitions if p in self.owned and self.owned[p].metadata.started}
+        if not marked:
             return
+        positions = {p: Position(o.settled, o.metadata.released().pack()) for p, o in marked.items()}
         try:
-            self.commit(positions, group)
+            self.commit(positions, self._consumer.group_metadata())
         except StaleGenerationError:
             self._producer.abort(TIMEOUT_S)
+        except BrokerError as error:
+            self._log.warning("partitions were not released cleanly", partitions=sorted(marked), error=str(error))
 
     def resume(self) -> None:
         """Read on after a pause, from behind what is in hand."""

@@ -6,10 +6,12 @@ Group metadata is taken right after `consume` and kept with the batch.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import stamina
 import structlog
@@ -29,6 +31,7 @@ from heddle.errors import (
     CommitUnknownError,
     DependencyDownError,
     FencedError,
+    HeddleError,
     StaleGenerationError,
     UsageError,
 )
@@ -40,6 +43,10 @@ SUMMARY_INTERVAL_S = 10.0
 WAIT_MIN_S, WAIT_MAX_S = 0.2, 5.0
 WATCHDOG_GRACE_S = 30.0
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
 class _Stopped(Exception):
@@ -77,7 +84,9 @@ class Worker:
         """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
         self._stop = stop
         topic, dead_letters, max_bytes = self._topics()
-        self._consumer = self._broker.consumer(self._subscription.group, self._subscription.topic)
+        self._consumer = self._broker.consumer(
+            self._subscription.group, self._subscription.topic, on_release=lambda gone: self._assignment.release(gone)
+        )
         self._producer = self._broker.producer(self._subscription.transactional_id(self._settings.instance))
         reader = self._broker.reader()
         gates = Gates(by_key=self._subscription.order == "park")
@@ -91,25 +100,25 @@ class Worker:
             self._producer.init(TIMEOUT_S)
             self._loop()
         finally:
-            reader.close()
-            self._producer.close()
-            self._consumer.close()
-            self._step.close()
+            self._close(reader, self._producer, self._consumer, self._step)
 
     def _loop(self) -> None:
-        group = None
-        try:
+        with contextlib.suppress(_Stopped):
             while not self._stop.is_set():
                 batch = self._consume()
-                group = batch.group
                 for records in self._chunks(batch.records):
-                    self._settle(Batch(records, group))
+                    self._settle(Batch(records, batch.group))
                 self._summarise()
-        except _Stopped:
-            pass
-        if group is not None:
-            self._assignment.release(self._consumer.group_metadata())
+        self._assignment.release(self._assignment.owned)
         self._log.info("stopped", **self._outcomes())
+
+    def _close(self, *parts: _Closable) -> None:
+        """What fails here must not hide what ended the worker."""
+        for part in parts:
+            try:
+                part.close()
+            except HeddleError as error:
+                self._log.warning("did not close cleanly", error=str(error))
 
     def _consume(self) -> Batch:
         settings = self._settings

@@ -6,7 +6,7 @@ from heddle.broker.kafka.admin import KafkaAdmin
 from heddle.broker.kafka.consumer import KafkaConsumer
 from heddle.broker.kafka.producer import KafkaProducer
 from heddle.broker.kafka.reader import KafkaReader
-from heddle.broker.log import Admin, Broker, Consumer, Producer, Reader
+from heddle.broker.log import Admin, Broker, Consumer, OnRelease, Producer, Reader
 from heddle.settings import Settings
 
 REPLICATION = 3
@@ -18,8 +18,8 @@ class KafkaBroker(Broker):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def consumer(self, group: str, topic: str) -> Consumer:
-        return KafkaConsumer(self._settings, group, topic)
+    def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
+        return KafkaConsumer(self._settings, group, topic, on_release)
 
     def reader(self) -> Reader:
         return KafkaReader(self._settings)

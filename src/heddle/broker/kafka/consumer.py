@@ -21,7 +21,7 @@ from confluent_kafka import Consumer as Client
 from heddle.broker.kafka.config import consumer_config
 from heddle.broker.kafka.failures import PASSING, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of, records_of
-from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, Position, Rebalance, Record
+from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, OnRelease, Position, Rebalance, Record
 from heddle.errors import BrokerError, HeddleError
 from heddle.settings import Settings
 
@@ -42,7 +42,8 @@ class KafkaGroupMetadata:
 
 
 class KafkaConsumer:
-    def __init__(self, settings: Settings, group: str, topic: str) -> None:
+    def __init__(self, settings: Settings, group: str, topic: str, on_release: OnRelease | None = None) -> None:
+        self._on_release = on_release
         self._group = group
         self._topic = topic
         self._reasons = Reasons()
@@ -124,6 +125,7 @@ class KafkaConsumer:
             return self._client.get_watermark_offsets(TopicPartition(self._topic, partition), timeout_s)
 
     def close(self) -> None:
+        self._on_release = None  # librdkafka revokes once more here, when its owner has nothing to commit with
         with translated(f"leaving group {self._group}", self._reasons):
             self._client.close()
 
@@ -169,7 +171,10 @@ class KafkaConsumer:
         client.pause(self._partitions(self._assigned - self._started))
 
     def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
-        self._take(revoked=frozenset(p.partition for p in partitions))
+        revoked = frozenset(p.partition for p in partitions)
+        if self._on_release is not None:
+            self._on_release(revoked)
+        self._take(revoked=revoked)
         client.incremental_unassign(partitions)
 
     def _on_lost(self, client: Client, partitions: list[TopicPartition]) -> None:

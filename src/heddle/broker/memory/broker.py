@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from heddle.broker.log import Admin, Broker, Consumer, Producer, Reader
+from heddle.broker.log import Admin, Broker, Consumer, OnRelease, Producer, Reader
 from heddle.broker.memory.admin import MemoryAdmin
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.consumer import MemoryConsumer, MemoryReader
@@ -28,8 +28,8 @@ class MemoryBroker(Broker):
     ) -> None:
         self._cluster = Cluster(clock, max_poll_interval_s, transaction_timeout_s)
 
-    def consumer(self, group: str, topic: str) -> Consumer:
-        return MemoryConsumer(self._cluster, group, topic)
+    def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
+        return MemoryConsumer(self._cluster, group, topic, on_release)
 
     def reader(self) -> Reader:
         return MemoryReader(self._cluster)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Position, Rebalance, Record
+from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, OnRelease, Position, Rebalance, Record
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.groups import Member, MemoryGroupMetadata
 from heddle.errors import BrokerError, OffsetLostError
@@ -58,7 +58,8 @@ class _Fetcher:
 
 
 class MemoryConsumer:
-    def __init__(self, cluster: Cluster, group: str, topic: str) -> None:
+    def __init__(self, cluster: Cluster, group: str, topic: str, on_release: OnRelease | None = None) -> None:
+        self._on_release = on_release
         self._cluster = cluster
         self._group = cluster.group(group)
         self._topic = topic
@@ -142,6 +143,8 @@ class MemoryConsumer:
             return False
         member.generation = member.granted
         revoked, assigned = self._owned - member.target, member.target - self._owned
+        if revoked and self._on_release is not None:
+            self._on_release(revoked)
         self._take(assigned=assigned, revoked=revoked)
         if revoked:  # what we gave back goes to its new owner in the next generation
             self._group.rebalance()
