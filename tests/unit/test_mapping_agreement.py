@@ -307,3 +307,11 @@ def test_compiled_and_interpreted_agree_on_one_field(data: st.DataObject) -> Non
     plan, problems = checked(schema("Target", out=node), out=draw())
     assume(not problems)
     agree(plan, data.draw(st.lists(orders, min_size=1, max_size=6)))
+
+
+@quiet
+@given(st.data())
+def test_compiled_and_interpreted_agree_on_conditions(data: st.DataObject) -> None:
+    plan, problems = checked(schema("Target", out="string"), Rules(data.draw, 4).condition(), out="id")
+    assume(not problems)
+    agree(plan, data.draw(st.lists(orders, min_size=1, max_size=6)))

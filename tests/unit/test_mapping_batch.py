@@ -19,6 +19,7 @@ from heddle.mapping import Mapping, call, constant, equals
 from schemas.billing import Invoice
 from schemas.crm import Deal
 from topologies.deal_to_invoice import invoice_of
+from topologies.payment_to_ledger import entry_of as entry_of_payment
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = MemoryRegistry([contract_of(Deal), contract_of(Invoice)])
@@ -137,6 +138,8 @@ def test_digest_is_the_same_in_every_process_and_changes_with_a_rule() -> None:
     }  # fmt: skip
     assert digests == {invoice_of.digest}
     assert len(invoice_of.digest) == 64
+    # Goes into the revision of every event: a change here must be meant.
+    assert entry_of_payment.digest == "64433d2aaebc5abf8260e2ebe1ef4a9aba5115973e7f57b1eaef7c5c07323390"
     one, same, other = (invoice_with(total=constant(n)) for n in (1, 1, 2))
     assert one.digest == same.digest != other.digest
 

@@ -241,6 +241,9 @@ def test_rule(node: Any, rule: Any, changes: dict[str, Any], expected: Any) -> N
         (all_of(), True),
         (any_of(), False),
         (all_of(present("id"), not_(present("note"))), True),
+        (all_of(present("id"), present("note")), False),
+        (any_of(present("note"), present("id")), True),
+        (any_of(present("note"), all_of(present("id"), present("customer.last"))), False),
         (any_of(present("note"), equals(default("note", "d"), "d")), True),
         # The second condition would refuse the record, but is never asked.
         (any_of(present("id"), equals(required("note"), "d")), True),
