@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.kafka.consumer import KafkaGroupMetadata
-from heddle.broker.log import Admin, Broker, Consumer, Outgoing, Producer, Reader, Record, TopicSpec
+from heddle.broker.log import Admin, Broker, Consumer, OnRelease, Outgoing, Producer, Reader, Record, TopicSpec
 from heddle.broker.memory import MemoryBroker
 from heddle.settings import Settings
 
@@ -75,8 +75,8 @@ class World(ABC):
     def reader(self) -> Reader:
         return self._keep(self.broker.reader())
 
-    def consumer(self, group: str, topic: str) -> Consumer:
-        return self._keep(self.broker.consumer(group, topic))
+    def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
+        return self._keep(self.broker.consumer(group, topic, on_release))
 
     def owner(self, topic: str, group: str | None = None, offsets: Mapping[int, int] | None = None) -> Consumer:
         """A consumer that has its assignment; started at `offsets` where given."""

@@ -123,6 +123,28 @@ def test_partitions_move_to_a_new_member_one_owner_at_a_time(world: World) -> No
     assert first.consume(10, 0.02) == [], "what comes back has to be started again"
 
 
+def test_positions_can_be_committed_before_a_partition_goes(world: World) -> None:
+    topic, group, producer = world.topic(2), world.name("g"), world.producer()
+    released: list[frozenset[int]] = []
+
+    def give_back(partitions: frozenset[int]) -> None:
+        released.append(partitions)
+        producer.begin()
+        producer.send_offsets(topic, dict.fromkeys(partitions, Position(7, "released")), first.group_metadata())
+        producer.commit(TIMEOUT_S)
+
+    first = world.consumer(group, topic, give_back)
+    consume_until(first, lambda: len(first.assignment()) == 2)
+    second = world.consumer(group, topic)
+    settle([first, second], 2)
+    assert released == [second.assignment()]
+    assert list(second.committed(second.assignment(), TIMEOUT_S).values()) == [Position(7, "released")]
+    first.close()
+    world.expire(second)
+    consume_until(second, lambda: bool(second.take_rebalance().lost))
+    assert len(released) == 1, "neither leaving nor losing is giving back"
+
+
 def test_two_members_join_at_once(world: World) -> None:
     topic, group = world.topic(6), world.name("g")
     first = world.owner(topic, group)
