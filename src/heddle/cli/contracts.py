@@ -8,12 +8,11 @@ from contextlib import closing, contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from heddle.broker.kafka import KafkaBroker
-from heddle.cli.main import app
+from heddle.cli.main import app, out
 from heddle.contracts import ConfluentRegistry, load_contracts
 from heddle.contracts.types import generate, stale, write
 from heddle.operations.check import check_project
@@ -34,14 +33,14 @@ _STYLES = {
     State.REFUSED: "red",
 }
 
-out = Console(highlight=False)
-
 
 @app.command()
 def types(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a file is stale.")] = False,
 ) -> None:
-    """Generate the Python types of all contracts into schemas/<domain>/__init__.py.
+    """Generate the contracts' Python types.
+
+    They stand in schemas/<domain>/__init__.py, beside the contracts.
 
     Example: heddle types --check
 
@@ -59,7 +58,9 @@ def types(
 
 @app.command()
 def check(json: AsJson = False) -> None:
-    """Check contracts, generated types, mappings and what components refer to. Needs no broker.
+    """Check all that can be known without a broker.
+
+    Contracts, generated types, mappings, and what components refer to.
 
     Example: heddle check --json
 
@@ -78,7 +79,7 @@ def check(json: AsJson = False) -> None:
 
 @app.command()
 def plan(json: AsJson = False) -> None:
-    """Show which topics, schemas and tables are missing or differ from what this project declares.
+    """Show which topics, schemas and tables are missing or differ.
 
     Example: heddle plan
 
@@ -98,7 +99,9 @@ def apply(
     hash: Annotated[str | None, typer.Argument(help="The plan's hash: refuse to do anything else.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Create and change topics, schemas and tables until they are as declared. Running it again does nothing.
+    """Make topics, schemas and tables as declared.
+
+    Running it again does nothing.
 
     Example: heddle apply 3f2a9c0d1e4b
 

@@ -33,7 +33,11 @@ app = typer.Typer(
 
 COMMAND_MODULES = ("stack", "contracts", "run", "watch", "mapping", "webhook")
 
-errors = Console(stderr=True, highlight=False)
+WIDE = 120
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Results and everything else. A pipe has no width of its own: tables must not be cut for it."""
 
 
 def exit_code(error: HeddleError) -> int:

@@ -6,10 +6,9 @@ import json as json_text
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from heddle.cli.main import app
+from heddle.cli.main import app, out
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
 from heddle.integration import Flow
@@ -20,8 +19,6 @@ from heddle.project import load_project
 
 commands = typer.Typer(no_args_is_help=True, help="Field-level mapping documents.")
 app.add_typer(commands, name="mapping")
-
-out = Console(highlight=False)
 
 
 @commands.command("list")

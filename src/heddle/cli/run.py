@@ -28,7 +28,9 @@ def run(
     names: Annotated[list[str] | None, typer.Argument(help="Components, and `gateway`. Default: all of them.")] = None,
     instance: Instance = None,
 ) -> None:
-    """Run workers, one process each, and restart what dies. SIGTERM drains.
+    """Run workers and the gateway, one process each.
+
+    What dies is started again with a growing delay, and the log says why it died. SIGTERM drains.
 
     Example: heddle run gateway crm-deals deal-to-invoice
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from heddle.cli.main import app
+from heddle.cli.main import app, errors, out
 from heddle.errors import UsageError
 from heddle.local import LocalStackError, Ports, Runtime, Server, Stack, cache_dir, find_stack, open_stack
 from heddle.local.artifacts import missing
@@ -30,12 +29,12 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="A fixed loopback port
 
 _NEEDED_BYTES = 300 * 2**20
 
-progress_out = Console(stderr=True, highlight=False)
-
 
 @app.command()
 def up(kafka_port: Port = 0, registry_port: Port = 0, postgres_port: Port = 0, json: AsJson = False) -> None:
-    """Start Kafka, a schema registry and PostgreSQL for this project, or repair what does not run.
+    """Start the local Kafka, registry and PostgreSQL.
+
+    What does not run is repaired, or the reason is told.
 
     The first start downloads them (200 MB, once per user). Data stays in .heddle/data until `down --purge`.
 
@@ -68,7 +67,9 @@ def down(
         bool, typer.Option("--purge", help="Delete the stack's data too: topics, schemas, tables.")
     ] = False,
 ) -> None:
-    """Stop the local stack of this project, and nothing else. Data stays unless purged.
+    """Stop the local stack; its data stays.
+
+    Nothing but the servers of this project is stopped.
 
     Example: heddle down --purge"""
     state_dir = _state_dir(find_root())
@@ -88,7 +89,7 @@ def down(
 
 @app.command()
 def status(json: AsJson = False) -> None:
-    """Show each server of the local stack: does it answer, where, and how much disk is used.
+    """Show whether the local servers answer, and where.
 
     Example: heddle status --json
 
@@ -111,7 +112,7 @@ def logs(
     follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is added.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the newest lines.")] = 20,
 ) -> None:
-    """Show what the servers of the local stack have logged.
+    """Show what the local servers have logged.
 
     Example: heddle logs kafka -f"""
     stack = _find(_state_dir(find_root()))
@@ -147,9 +148,9 @@ def _runtime() -> Runtime:
 @contextmanager
 def _download_bar(total_bytes: int) -> Iterator[Any]:
     columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    if not progress_out.is_terminal:
+    if not errors.is_terminal:
         _say(f"download  {total_bytes / 2**20:.0f} MB of servers, once")
-    with Progress(*columns, console=progress_out, disable=not progress_out.is_terminal) as bar:
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=total_bytes)
         yield lambda count: bar.advance(task, count)
 
@@ -205,7 +206,7 @@ def _print_status(report: dict[str, Any]) -> None:
     for server in report["servers"]:
         numbers = (str(server["pid"] or "-"), str(server["port"] or "-"), _megabytes(server["data_bytes"]))
         table.add_row(server["name"], server["health"], *numbers)
-    Console(highlight=False).print(table)
+    out.print(table)
     typer.echo(f"data  {_megabytes(report['data_bytes'])}  {report['data_dir']}")
     typer.echo(f"cache {_megabytes(report['cache_bytes'])}  {report['cache_dir']}")
 

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from heddle.broker.kafka import KafkaBroker
-from heddle.cli.main import app
+from heddle.cli.main import app, out
 from heddle.contracts import ConfluentRegistry
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import subscription_of
@@ -28,12 +27,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 @app.command()
 def tail(
     topic: str,
-    beginning: Annotated[bool, typer.Option(help="From the oldest record kept, not from now on.")] = False,
+    beginning: Annotated[
+        bool, typer.Option("--beginning", help="From the oldest record, not from now on.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=0, help="Stop after this many records; 0 = never.")] = 0,
-    stop_at_end: Annotated[bool, typer.Option(help="Stop when nothing is new.")] = False,
+    stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="Stop when nothing is new.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, headers included.")] = False,
 ) -> None:
-    """Show the events of a topic as they come, decoded by their contracts.
+    """Show a topic's events as they come, decoded.
 
     Example: heddle tail billing.invoice.v1 --beginning --limit 5"""
     os.chdir(load_project().root)
@@ -53,7 +54,9 @@ def tail(
 
 @app.command()
 def lag(json: AsJson = False) -> None:
-    """How far each subscription is behind, and how its records settled so far.
+    """Show how far behind and how settled everything is.
+
+    Lag counts records. The outcomes are exact: they commit together with the offsets.
 
     Example: heddle lag --json"""
     project = load_project()
@@ -65,7 +68,7 @@ def lag(json: AsJson = False) -> None:
     if json:
         typer.echo(_json([_lag_row(row) for row in rows]))
     else:
-        Console().print(_lag_table(rows))
+        out.print(_lag_table(rows))
 
 
 def _lag_row(row: SubscriptionLag) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from heddle.cli.main import app
+from heddle.cli.main import app, out
 from heddle.errors import UsageError
 from heddle.secrets import secret
 from heddle.sources.signatures import SCHEMES, Hmac, Scheme, SignedRequest
@@ -67,7 +66,7 @@ def schemes(json: AsJson = False) -> None:
     table = Table("scheme", "signature header", "signed", box=None)
     for row in rows:
         table.add_row(row["scheme"], ", ".join(row["headers"]), row["signed"])
-    Console(highlight=False).print(table)
+    out.print(table)
 
 
 def _described(name: str, scheme: type[Scheme]) -> dict[str, Any]:

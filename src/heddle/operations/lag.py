@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heddle.broker.log import BEGINNING, NEVER_COMMITTED, Admin, Broker, Reader
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.subscription import Subscription
+from heddle.errors import OffsetLostError
 
 EXACT_UP_TO = 100
 TIMEOUT_S = 10.0
@@ -65,8 +66,11 @@ def _lag(admin: Admin, reader: Reader, subscription: Subscription, partitions: i
 
 
 def _records_between(reader: Reader, topic: str, partition: int, start: int, end: int) -> int:
-    """A short stretch is read, because its offsets may be markers and no records."""
+    """A short stretch is read, because its offsets may be markers and no records. Lost offsets count as they are."""
     distance = end - max(start, 0)
     if distance <= 0 or distance > EXACT_UP_TO:
         return max(distance, 0)
-    return len(reader.read_range(topic, partition, TIMEOUT_S, start))
+    try:
+        return len(reader.read_range(topic, partition, TIMEOUT_S, start))
+    except OffsetLostError:
+        return distance
