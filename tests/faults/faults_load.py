@@ -15,6 +15,7 @@ from demo.census import Census, baseline, take_census
 from demo.deliveries import CrmDelivery, crm_deliveries
 from demo.players import Answers, PaymentsPlayer, play_crm
 from heddle.contracts import ConfluentRegistry
+from heddle.integration import Outcome
 
 AS_FAST_AS_IT_GOES = 1e6
 RECOVERY_TIMEOUT_S = 120.0
@@ -42,6 +43,13 @@ class Load:
         self._payments.start()
         assert self._payments.listening.wait(READY_TIMEOUT_S)
 
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The card processor ends before the servers do, also after a failure."""
+        self._payments.stop()
+
     @contextmanager
     def playing(self, count: int | None = None, rate: float = AS_FAST_AS_IT_GOES) -> Iterator[None]:
         """The next `count` deliveries (default: all that are left) while the block runs; ends when all are answered."""
@@ -52,6 +60,11 @@ class Load:
             yield
         finally:
             player.join()
+
+    @property
+    def left(self) -> int:
+        """Deliveries not played yet."""
+        return len(self._left)
 
     @property
     def accepted(self) -> int:
@@ -92,3 +105,9 @@ def assert_holds(census: Census, context: str) -> None:
 def events(census: Census) -> int:
     """Records on contract topics and raw topics."""
     return sum(count for topic, count in census.records.items() if not topic.endswith(".dlq"))
+
+
+def outcome_figures(census: Census, load: Load) -> str:
+    recovered = sum(counts.recovered for counts in census.settled.values())
+    dropped = sum(counts.by_outcome[Outcome.DUPLICATE] for counts in census.settled.values())
+    return f"{load.crm.retried} deliveries retried, {recovered} effects recovered, {dropped} duplicates dropped"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from heddle.operations.lag import subscription_lag
 
 TIMEOUT_S = 30.0
 PARTITIONS = range(6)
+LOOKS = 4
 SINK_SESSION = "heddle/ledger"
 
 
@@ -27,7 +28,7 @@ class Watch:
         self.broker = KafkaBroker(app.settings)
         self._app = app
         self._admin = self.broker.admin()
-        self._client = AdminClient({"bootstrap.servers": app.settings.bootstrap_servers})
+        self._client = AdminClient({"bootstrap.servers": app.settings.bootstrap_servers, "log_level": 0})
         self._topics = {s.name: s.topic for s in app.subscriptions}
         self._reached: dict[tuple[str, int], int] = {}
 
@@ -47,6 +48,11 @@ class Watch:
     def settled(self, name: str) -> int:
         return self.counts(name).total
 
+    def progress(self, name: str, more: int = 1) -> Callable[[], bool]:
+        """The condition that it has settled so many more than it has now."""
+        goal = self.settled(name) + more
+        return lambda: self.settled(name) >= goal
+
     def members(self, name: str) -> int:
         return self._admin.group_members(name)
 
@@ -65,8 +71,19 @@ class Watch:
     def stable_ends(self, topic: str) -> dict[int, int]:
         return self._ends(topic, IsolationLevel.READ_COMMITTED)
 
-    def has_open_transaction(self, topic: str) -> bool:
-        """Records stand on the topic that no transaction has decided yet."""
+    def visible(self, topic: str, since: dict[int, int]) -> int:
+        """Records that a read-committed reader finds from these offsets on."""
+        reader = self.broker.reader()
+        try:
+            return sum(len(reader.read_range(topic, p, TIMEOUT_S, offset)) for p, offset in since.items())
+        finally:
+            reader.close()
+
+    def is_transaction_left_open(self, topic: str) -> bool:
+        """For a writer that was frozen just now: records of its stand on the topic, and no commit is on its way."""
+        return all(self._has_undecided_records(topic) for _ in range(LOOKS))
+
+    def _has_undecided_records(self, topic: str) -> bool:
         return self._ends(topic, IsolationLevel.READ_UNCOMMITTED) != self.stable_ends(topic)
 
     def _ends(self, topic: str, isolation: IsolationLevel) -> dict[int, int]:
@@ -85,12 +102,19 @@ def locked_ledger(dsn: str) -> Iterator[None]:
         connection.rollback()
 
 
-def sink_waits_for(dsn: str, event_type: str, event: str | None = None) -> bool:
-    """Whether the sink's session stands in that wait event (`Lock`: somebody's lock; `SyncRep`: inside COMMIT)."""
-    rows = query(
-        dsn, "select wait_event_type, wait_event from pg_stat_activity where application_name = %s", SINK_SESSION
-    )
-    return any(row[0] == event_type and event in (None, row[1]) for row in rows)
+def sink_waits_for_table(dsn: str) -> bool:
+    """Whether the sink's session waits for a table's lock: in the middle of its transaction, fence in hand."""
+    return ("Lock", "relation") in _sink_waits(dsn)
+
+
+def sink_waits_in_commit(dsn: str) -> bool:
+    """Whether the sink's session is inside COMMIT, waiting for a standby."""
+    return ("IPC", "SyncRep") in _sink_waits(dsn)
+
+
+def _sink_waits(dsn: str) -> list[tuple[object, ...]]:
+    activity = "select wait_event_type, wait_event from pg_stat_activity where application_name = %s"
+    return query(dsn, activity, SINK_SESSION)
 
 
 def query(dsn: str, text: str, *parameters: Any) -> list[tuple[Any, ...]]:

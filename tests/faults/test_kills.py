@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 from faults_app import GATEWAY, READY_TIMEOUT_S, Application, moment
-from faults_load import RECOVERY_TIMEOUT_S, Load, assert_holds, events
-from faults_watch import Watch, locked_ledger, sink_waits_for
+from faults_load import RECOVERY_TIMEOUT_S, Load, assert_holds, events, outcome_figures
+from faults_watch import Watch, locked_ledger, sink_waits_for_table
 
 FULL = os.environ.get("HEDDLE_FAULTS") == "full"
 # Rounds of (changes that the CRM posts, the first of them, kills).
@@ -37,29 +37,37 @@ class Assassin:
         self._load = load
         self._dice = dice
 
-    def kill(self, victim: str, *, inside: bool) -> None:
-        """Once it has worked on something of what is coming in now. `inside`: with its transaction open."""
-        self._await_progress(victim)
-        if not inside or victim == GATEWAY:
-            moment(self._dice.random() * 0.05)
-            self._app.process(victim).kill()
-        elif victim == SINK:
-            self._kill_inside_database_transaction()
+    def strike(self, victim: str, deliveries: int, *, inside: bool) -> None:
+        """Kill it while it works on these next deliveries. `inside`: with its transaction open."""
+        if inside and victim == SINK:
+            self._kill_inside_database_transaction(deliveries)
         else:
-            self._kill_inside_kafka_transaction(victim)
+            worked = self._next_progress(victim)
+            with self._load.playing(deliveries):
+                self._app.until(f"{victim} works", worked, RECOVERY_TIMEOUT_S)
+                if inside and victim != GATEWAY:
+                    self._kill_inside_kafka_transaction(victim)
+                else:
+                    moment(self._dice.random() * 0.05)
+                    self._app.process(victim).kill()
         self.kills[victim] += 1
 
-    def _await_progress(self, victim: str) -> None:
-        done: Callable[[], int] = (
-            (lambda: self._load.accepted) if victim == GATEWAY else lambda: self._watch.settled(victim)
-        )
-        goal = done() + self._dice.randrange(PROGRESS)
-        self._app.until(f"{victim} works", lambda: done() > goal, RECOVERY_TIMEOUT_S)
+    def tally(self) -> str:
+        by_kind = ", ".join(f"{name} {number}" for name, number in sorted(self.kills.items()))
+        return f"{sum(self.kills.values())} kill -9 ({by_kind}; {self.inside} with a transaction open)"
 
-    def _kill_inside_database_transaction(self) -> None:
+    def _next_progress(self, victim: str) -> Callable[[], bool]:
+        """The condition that it has done some more than it had when this was called."""
+        more = self._dice.randint(1, PROGRESS)
+        if victim != GATEWAY:
+            return self._watch.progress(victim, more)
+        goal = self._load.accepted + more
+        return lambda: self._load.accepted >= goal
+
+    def _kill_inside_database_transaction(self, deliveries: int) -> None:
         dsn = self._app.stack.dsn
-        with locked_ledger(dsn):
-            self._app.until("the sink is inside its transaction", lambda: sink_waits_for(dsn, "Lock"), READY_TIMEOUT_S)
+        with locked_ledger(dsn), self._load.playing(deliveries):
+            self._app.until("the sink's transaction is open", lambda: sink_waits_for_table(dsn), RECOVERY_TIMEOUT_S)
             self._app.process(SINK).kill()
             self.inside += 1
 
@@ -69,7 +77,7 @@ class Assassin:
         process = self._app.process(victim)
         for _ in range(OPEN_TRANSACTION_TRIES):
             process.suspend()
-            if all(self._watch.has_open_transaction(topic) for _ in range(3)):
+            if self._watch.is_transaction_left_open(topic):
                 self.inside += 1
                 break
             process.resume()
@@ -99,22 +107,17 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed(
     began = time.monotonic()
     with app.running():
         app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
-        load = Load(app, watch, changes, first)
-        assassin = Assassin(app, watch, load, dice)
-        plan = plan_of(kills, dice, app.components)
-        part = len(load.deliveries) // len(plan)
-        for victim, inside in plan:
-            with load.playing(part):
-                assassin.kill(victim, inside=inside)
-        with load.playing():
-            pass
-        census, recovery_s = load.finish()
-    total = sum(census.settled.values(), start=type(census.settled[SINK])())
+        with Load(app, watch, changes, first) as load:
+            assassin = Assassin(app, watch, load, dice)
+            plan = plan_of(kills, dice, app.components)
+            for victim, inside in plan:
+                assassin.strike(victim, len(load.deliveries) // len(plan), inside=inside)
+            with load.playing():
+                pass
+            census, recovery_s = load.finish()
     summary = (
-        f"{sum(assassin.kills.values())} kill -9 ({assassin.inside} inside a transaction: "
-        f"{', '.join(f'{name} {n}' for name, n in sorted(assassin.kills.items()))}), {events(census):,} events, "
-        f"{time.monotonic() - began:.0f} s, lag 0 after {recovery_s:.1f} s; retried deliveries {load.crm.retried}, "
-        f"recovered {total.recovered}, duplicates dropped {census.settled[SINK].by_outcome['duplicate']}; seed {seed}"  # type: ignore[index]
+        f"{assassin.tally()}, {events(census):,} events, {time.monotonic() - began:.0f} s, "
+        f"lag 0 after {recovery_s:.1f} s; {outcome_figures(census, load)}; seed {seed}"
     )
     record_property("summary", summary)
     assert_holds(census, summary)

@@ -1,0 +1,114 @@
+"""A zombie: frozen (SIGSTOP) past its session timeout with a transaction open, replaced, and woken again (SIGCONT).
+
+When it wakes, the successor has settled everything: whatever appears from then on, the zombie wrote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+from faults_app import READY_TIMEOUT_S, Application
+from faults_load import RECOVERY_TIMEOUT_S, Load, assert_holds
+from faults_watch import Watch, locked_ledger, query, sink_waits_for_table
+
+from heddle.sinks.sql.session import IDLE_IN_TRANSACTION_TIMEOUT_S
+
+FLOW, SINK = "deal-to-invoice", "ledger"
+INVOICES, ENTRIES = "billing.invoice.v1", "ledger.entry.v1"
+CHANGES, FIRST = 800, 1_200
+PART = 100
+SESSION_TIMEOUT_S = 6.0
+# A new process on a busy machine: to import, to join, to take over.
+START_ALLOWANCE_S = 20.0
+
+pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def load(app: Application, watch: Watch) -> Iterator[Load]:
+    """Workers up, nothing played yet."""
+    with app.running():
+        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+        with Load(app, watch, CHANGES, FIRST) as load:
+            yield load
+
+
+def test_a_frozen_flow_writes_nothing_once_it_is_replaced(
+    app: Application, watch: Watch, load: Load, record_property: Callable[[str, object], None]
+) -> None:
+    zombie = freeze_with_records_uncommitted(app, watch, load)
+    try:
+        with app.successor(FLOW):
+            with load.playing():
+                pass
+            app.until("the successor settled all", lambda: watch.lag(FLOW) == 0, RECOVERY_TIMEOUT_S)
+            app.until("nothing is on its way", watch.drained, RECOVERY_TIMEOUT_S)
+            before = watch.stable_ends(INVOICES)
+            settled = watch.settled(FLOW)
+            zombie.resume()
+            app.until("the zombie ended or joined again", lambda: has_ended(zombie) or watch.members(FLOW) == 2, 60.0)
+            fate = "ended" if has_ended(zombie) else "joined again"
+            app.until("the group has both", lambda: watch.members(FLOW) == 2, READY_TIMEOUT_S)
+            assert watch.visible(INVOICES, before) == 0
+            assert watch.settled(FLOW) == settled
+    finally:
+        zombie.resume()
+    census, _ = load.finish()
+    record_property("summary", f"frozen with a transaction open; it {fate}")
+    assert_holds(census, f"the zombie {fate}")
+
+
+def test_a_frozen_sink_blocks_nobody_for_long_and_writes_nothing_once_it_is_replaced(
+    app: Application, watch: Watch, load: Load, record_property: Callable[[str, object], None]
+) -> None:
+    with locked_ledger(app.stack.dsn), load.playing(CHANGES // 2):
+        app.until("its transaction is open", lambda: sink_waits_for_table(app.stack.dsn), RECOVERY_TIMEOUT_S)
+        zombie = app.process(SINK)
+        zombie.suspend()
+    frozen = time.monotonic()
+    settled = watch.settled(SINK)
+    try:
+        with app.successor(SINK):
+            app.until("the successor settles", lambda: watch.settled(SINK) > settled, RECOVERY_TIMEOUT_S)
+            blocked_s = time.monotonic() - frozen
+            with load.playing():
+                pass
+            app.until("nothing is on its way", watch.drained, RECOVERY_TIMEOUT_S)
+            before = ledger(app.stack.dsn)
+            zombie.resume()
+            app.until("the zombie ended or joined again", lambda: has_ended(zombie) or watch.members(SINK) == 2, 60.0)
+            fate = "ended" if has_ended(zombie) else "joined again"
+            app.until("the group has both", lambda: watch.members(SINK) == 2, READY_TIMEOUT_S)
+            assert ledger(app.stack.dsn) == before
+    finally:
+        zombie.resume()
+    census, _ = load.finish()
+    record_property("summary", f"successor worked after {blocked_s:.1f} s; the zombie {fate}")
+    assert blocked_s < SESSION_TIMEOUT_S + IDLE_IN_TRANSACTION_TIMEOUT_S + START_ALLOWANCE_S
+    assert_holds(census, f"the zombie {fate}")
+
+
+def freeze_with_records_uncommitted(app: Application, watch: Watch, load: Load) -> psutil.Process:
+    """Plays until the flow is caught with records on its output topic that it has not committed."""
+    process = app.process(FLOW)
+    while load.left > PART:
+        with load.playing(PART):
+            app.until("the flow works", watch.progress(FLOW), RECOVERY_TIMEOUT_S)
+            for _ in range(10):
+                process.suspend()
+                if watch.is_transaction_left_open(INVOICES):
+                    return process
+                process.resume()
+    raise AssertionError("the flow was never caught inside a transaction")
+
+
+def ledger(dsn: str) -> list[tuple[object, ...]]:
+    """Every row version of the ledger and its inbox: a rewritten row shows, too."""
+    rows = query(dsn, "select 'line', xmin::text, ctid::text from ledger.entry_line order by 2, 3")
+    return rows + query(dsn, "select 'inbox', xmin::text, ctid::text from ledger.heddle_inbox order by 2, 3")
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
