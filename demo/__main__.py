@@ -166,7 +166,7 @@ def _outcome_table(census: Census, subscriptions: list[Subscription]) -> Table:
     """One row a subscription; outcomes that did not occur have no column."""
     total = sum(census.settled.values(), Counts())
     occurred = [outcome for outcome in Outcome if total.by_outcome[outcome]]
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("subscription", no_wrap=True)
     for name in ("in", *occurred, "recovered"):
         table.add_column(str(name), justify="right", no_wrap=True)
@@ -178,9 +178,9 @@ def _outcome_table(census: Census, subscriptions: list[Subscription]) -> Table:
 
 
 def _dead_letter_table(census: Census) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("dead letters", justify="right")
-    for name in ("of", "cause", "fingerprint"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("entries", justify="right")
+    for name in ("dead-letter topic of", "cause", "fingerprint"):
         table.add_column(name, no_wrap=True)
     for (subscription, cause, fingerprint), count in sorted(census.dead.items()):
         table.add_row(f"{count:,}", subscription, cause, fingerprint)

@@ -88,7 +88,7 @@ def _lag_table(rows: list[SubscriptionLag]) -> Table:
     """One row a subscription; outcomes that never occurred have no column."""
     total = sum((row.counts for row in rows), Counts())
     occurred = [outcome for outcome in Outcome if total.by_outcome[outcome]]
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("subscription", no_wrap=True)
     table.add_column("reads")
     for name in ("lag", "workers", "settled", *occurred):
