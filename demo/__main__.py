@@ -84,7 +84,7 @@ def _play(options: argparse.Namespace, log: IO[str]) -> int:
             return _run(options, workers)
     finally:
         if not already_up and not options.keep:
-            say("stopping the local stack; its data stays in .heddle/data")
+            say("stopping the local stack (the first time takes some seconds); its data stays in .heddle/data")
             _heddle(["down"], log, check=False)
 
 

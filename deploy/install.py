@@ -35,7 +35,8 @@ def main():
         "Heddle is installed in ./.venv (Python %d.%d.%d, %.0f s)"
         % (tuple(sys.version_info[:3]) + (time.monotonic() - started,))
     )
-    sys.stdout.write("\n")
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")
 
 
 def fresh_venv():
@@ -70,7 +71,7 @@ def pip(arguments, total):
             reached += 1
             say("installing %d of %d packages: %s" % (reached, total, line.split()[1].split("=")[0].split(";")[0]))
         elif line.startswith("Installing collected"):
-            say("unpacking %d packages" % total)
+            say("unpacking them" if total > 1 else "linking Heddle itself")
     if process.wait() != 0:
         sys.stdout.write("\n" + "".join(lines[-15:]))
         fail(
