@@ -74,9 +74,7 @@ def pip(arguments, total):
             say("unpacking them" if total > 1 else "linking Heddle itself")
     if process.wait() != 0:
         sys.stdout.write("\n" + "".join(lines[-15:]))
-        fail(
-            "pip could not install the locked packages; the lines above say why (network? disk?); then run make again"
-        )
+        fail("pip could not install the locked packages; the lines above say why (network? disk?); then run make again")
 
 
 def say(text):

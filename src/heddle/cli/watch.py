@@ -27,9 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 @app.command()
 def tail(
     topic: str,
-    beginning: Annotated[
-        bool, typer.Option("--beginning", help="From the oldest record, not from now on.")
-    ] = False,
+    beginning: Annotated[bool, typer.Option("--beginning", help="From the oldest record, not from now on.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Stop after this many records; 0 = never.")] = 0,
     stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="Stop when nothing is new.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, headers included.")] = False,
