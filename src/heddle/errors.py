@@ -46,7 +46,7 @@ class Failure(NamedTuple):
 
     `code` is a short stable word; `path` a field path or ""; `message` holds no payload content."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody looks for values in a failure by tuple.index
     failure_class: FailureClass
     code: str
     path: str
