@@ -312,6 +312,8 @@ def test_compiled_and_interpreted_agree_on_one_field(data: st.DataObject) -> Non
 @quiet
 @given(st.data())
 def test_compiled_and_interpreted_agree_on_conditions(data: st.DataObject) -> None:
-    plan, problems = checked(schema("Target", out="string"), Rules(data.draw, 4).condition(), out="id")
+    rules = Rules(data.draw, 3)
+    condition = rules.among(all_of, any_of)(*rules.several(rules.condition, 2))
+    plan, problems = checked(schema("Target", out="string"), condition, out="id")
     assume(not problems)
     agree(plan, data.draw(st.lists(orders, min_size=1, max_size=6)))
