@@ -68,8 +68,9 @@ class Watch:
     def everybody_works(self) -> bool:
         return all(row.members for row in subscription_lag(self.broker, self._app.subscriptions))
 
-    def stable_ends(self, topic: str) -> dict[int, int]:
-        return self._ends(topic, IsolationLevel.READ_COMMITTED)
+    def ends(self, topic: str) -> dict[int, int]:
+        """Behind the last record of each partition, decided or not."""
+        return self._ends(topic, IsolationLevel.READ_UNCOMMITTED)
 
     def visible(self, topic: str, since: dict[int, int]) -> int:
         """Records that a read-committed reader finds from these offsets on."""
@@ -81,10 +82,10 @@ class Watch:
 
     def is_transaction_left_open(self, topic: str) -> bool:
         """For a writer that was frozen just now: records of its stand on the topic, and no commit is on its way."""
-        return all(self._has_undecided_records(topic) for _ in range(LOOKS))
+        return all(self.has_undecided_records(topic) for _ in range(LOOKS))
 
-    def _has_undecided_records(self, topic: str) -> bool:
-        return self._ends(topic, IsolationLevel.READ_UNCOMMITTED) != self.stable_ends(topic)
+    def has_undecided_records(self, topic: str) -> bool:
+        return self.ends(topic) != self._ends(topic, IsolationLevel.READ_COMMITTED)
 
     def _ends(self, topic: str, isolation: IsolationLevel) -> dict[int, int]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
