@@ -233,6 +233,8 @@ def test_rule(node: Any, rule: Any, changes: dict[str, Any], expected: Any) -> N
         (one_of("stage", "NEW", "PAID"), True),
         (one_of("note", "a"), False),
         (present("customer.last"), False),
+        (present(constant(0)), True),
+        (one_of(constant("a"), "a", "b"), True),
         (above("price", Decimal("19.98")), True),
         (above("cost", take("price")), False),
         (below("big_or_null", 5), False),

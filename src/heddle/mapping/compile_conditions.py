@@ -14,13 +14,15 @@ class Conditions(Writer):
     def condition(self, condition: Condition, place: Place) -> str:
         match condition:
             case Present(of):
-                return f"({self.value(of, place)} is not None)"
+                given = self.value(of, place)
+                return f"({given} is not None)" if typed(of).nullable else "True"
             case Compare():
                 return self._compare(condition, place)
             case OneOf(of, values):
                 given = self.named(self.value(of, place))
                 among = f"({', '.join([self.value(value, place) for value in values])},)" if values else "()"
-                return f"({given} is not None and {given} in {among})"
+                test = f"{given} in {among}"
+                return f"({given} is not None and {test})" if typed(of).nullable else f"({test})"
             case AllOf(conditions):
                 return self._sequence(conditions, "and", place)
             case AnyOf(conditions):
