@@ -84,18 +84,31 @@ class Draft(Generic[T]):
 
 def stable_id(*parts: str) -> str:
     """Base32 of BLAKE2b-128 over length-prefixed UTF-8 fields: 26 lower-case characters, the same for ever."""
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(4, "big"))
-        digest.update(data)
-    return base64.b32encode(digest.digest()).decode().rstrip("=").lower()
+    return _base32(b"".join([_prefixed(part.encode()) for part in parts])).decode()
 
 
-def derived_id(parent: Identity, flow: str, contract: str, key: str, ordinal: int) -> str:
-    """The id of a flow's output: a function of (parent identity, flow, output contract, entity key, ordinal within
-    that key), so that an inserted output of another entity shifts no id."""
-    return stable_id(parent.source, parent.id, flow, contract, key, str(ordinal))
+class DerivedIds:
+    """Ids of a flow's outputs: a function of (parent identity, flow, output contract, entity key, ordinal within that
+    key), so that an inserted output of another entity shifts no id. One per flow: the constant part is made once."""
+
+    def __init__(self, flow: str, contract: str) -> None:
+        self._middle = _prefixed(flow.encode()) + _prefixed(contract.encode())
+
+    def of(self, source: bytes, parent_id: bytes, key: bytes, ordinal: int) -> bytes:
+        tail = _FIRST if ordinal == 0 else _prefixed(b"%d" % ordinal)
+        return _base32(_prefixed(source) + _prefixed(parent_id) + self._middle + _prefixed(key) + tail)
+
+
+def _prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+_FIRST = _prefixed(b"0")
+
+
+def _base32(data: bytes) -> bytes:
+    # 16 bytes make 26 characters, then padding.
+    return base64.b32encode(blake2b(data, digest_size=16).digest())[:26].lower()
 
 
 def entity_key(entity_id: str, tenant: str = "default") -> bytes:
@@ -133,38 +146,67 @@ def event_headers(
     return headers
 
 
-class ParsedHeaders(NamedTuple):
-    """One record's headers, read once: identity, packed lineage, time and trace, and what is not ours."""
+class HeaderTemplate:
+    """`event_headers` for a flow, whose source, type and revision are the same for every output."""
 
-    identity: Identity
+    def __init__(self, source: str, contract: str, revision: str) -> None:
+        self._source = (SOURCE, source.encode())
+        self._type = (TYPE, contract.encode())
+        self._revision = _LINEAGE_VERSION + b";" + revision.encode() + b";"
+
+    def fill(self, event_id: bytes, parent: ParsedHeaders) -> RawHeaders:
+        """Headers of an output whose parent was read with `parse_headers`; time, trace and root id travel along."""
+        headers: RawHeaders = [
+            _SPECVERSION,
+            (ID, event_id),
+            self._source,
+            self._type,
+            (TIME, parent.time),
+            (LINEAGE, self._revision + parent.root),
+        ]
+        if parent.traceparent is not None:
+            headers.append((TRACEPARENT, parent.traceparent))
+        headers.extend(parent.extra)
+        return headers
+
+
+class ParsedHeaders(NamedTuple):
+    """One record's headers, read once and left as bytes: what most flows only pass on is not decoded.
+
+    `root` is packed as in the lineage header: source, semicolon, id. `extra` is what is not ours, untouched."""
+
+    source: bytes
+    id: bytes
     time: bytes
-    lineage: Lineage
+    revision: bytes
+    root: bytes
     traceparent: bytes | None
     extra: RawHeaders
 
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.source.decode(errors="replace"), self.id.decode(errors="replace"))
+
+    @property
+    def lineage(self) -> Lineage:
+        source, _, root_id = self.root.partition(b";")
+        root = Identity(source.decode(errors="replace"), root_id.decode(errors="replace"))
+        return Lineage(self.revision.decode(errors="replace"), root)
+
 
 def parse_headers(headers: RawHeaders, topic: str, partition: int, offset: int, timestamp_ms: int) -> ParsedHeaders:
-    """Never raises: a record that no Heddle wrote gets an identity from its coordinates and its append time."""
-    known: dict[str, bytes] = {}
-    extra: RawHeaders = []
-    for name, value in headers:
-        if name in EVENT_HEADERS:
-            if value is not None and name not in known:
-                known[name] = value
-        else:
-            extra.append((name, value))
+    """Never raises: a record that no Heddle wrote gets an identity from its coordinates and its append time.
+
+    Of a header that comes twice the last counts, as CloudEvents readers take it."""
+    known = dict(headers)
+    extra = [] if known.keys() <= EVENT_HEADERS else [h for h in headers if h[0] not in EVENT_HEADERS]
     source, event_id = known.get(SOURCE), known.get(ID)
-    if source is not None and event_id is not None:
-        identity = Identity(source.decode(errors="replace"), event_id.decode(errors="replace"))
-    else:
-        identity = Identity(f"/topics/{topic}", f"{partition}-{offset}")
-    time = known.get(TIME)
-    if time is None:
-        time = event_time(datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC)).encode()
-    packed = known.get(LINEAGE)
-    try:
-        lineage = Lineage.unpack(packed) if packed is not None else Lineage("", identity)
-    except ValueError:
-        lineage = Lineage("", identity)
+    if source is None or event_id is None:
+        source, event_id = f"/topics/{topic}".encode(), b"%d-%d" % (partition, offset)
+    time = known.get(TIME) or event_time(datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC)).encode()
+    version, _, rest = (known.get(LINEAGE) or b"").partition(b";")
+    revision, _, root = rest.partition(b";")
+    if version != _LINEAGE_VERSION or b";" not in root:
+        revision, root = b"", source + b";" + event_id
     trace = known.get(TRACEPARENT)
-    return ParsedHeaders(identity, time, lineage, trace if valid_traceparent(trace) else None, extra)
+    return ParsedHeaders(source, event_id, time, revision, root, trace if valid_traceparent(trace) else None, extra)

@@ -103,7 +103,7 @@ class Envelope:
             TIMESTAMP: str(record.timestamp_ms),
             SUBSCRIPTION: self.subscription,
             HANDLER: self.handler,
-            ROOT: f"{parsed.lineage.root.source};{parsed.lineage.root.id}",
+            ROOT: parsed.root.decode(errors="replace"),
             TRACE: (parsed.traceparent or b"").decode(),
         }
 

@@ -25,9 +25,9 @@ class MappingStep(NoFence):
 
     def run(self, records: Sequence[Record], deadline: float) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
         emissions, failures = self._transcoder.transcode([record.value for record in records])
-        outputs = self._emitter.outputs
+        output = self._emitter.output
         results: list[Result] = [
-            [] if emission is None else outputs(record, (emission,))
+            [] if emission is None else [output(record, *emission)]
             for record, emission in zip(records, emissions, strict=True)
         ]
         for failure in failures:

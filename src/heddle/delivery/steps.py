@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from heddle.broker.log import Outgoing, Record
 from heddle.delivery.classify import failure_of
 from heddle.errors import AuthError, DependencyDownError, Failure, HeddleError
-from heddle.event import Identity, Lineage, ParsedHeaders, derived_id, event_headers, parse_headers
+from heddle.event import DerivedIds, HeaderTemplate, ParsedHeaders, parse_headers
 from heddle.integration import Applied
 
 INTERRUPTS = (DependencyDownError, AuthError)
@@ -69,30 +69,26 @@ class Emitter:
     """Turns handler outputs into records with derived identities. One per flow, so that constants are made once."""
 
     def __init__(self, project: str, flow: str, contract: str, topic: str, digest: str) -> None:
-        self._flow = flow
-        self._contract = contract
         self._topic = topic
-        self._source = f"/{project}/{flow}"
-        self._revision = f"{digest[:16]}.0"
+        self._id_of = DerivedIds(flow, contract).of
+        self._headers = HeaderTemplate(f"/{project}/{flow}", contract, f"{digest[:16]}.0").fill
+
+    def output(self, record: Record, key: bytes, value: bytes) -> Outgoing:
+        """The only output of a record."""
+        parent = parsed_headers(record)
+        return Outgoing(self._topic, key, value, self._headers(self._id_of(parent.source, parent.id, key, 0), parent))
 
     def outputs(self, record: Record, emissions: Iterable[tuple[bytes, bytes]]) -> list[Outgoing]:
         """`emissions`: (key, framed value) in the handler's order; the ordinal counts within a key."""
-        parsed = parsed_headers(record)
-        lineage = Lineage(self._revision, parsed.lineage.root).pack()
+        parent = parsed_headers(record)
         ordinals: dict[bytes, int] = {}
         outputs = []
         for key, value in emissions:
             ordinal = ordinals.get(key, 0)
             ordinals[key] = ordinal + 1
-            outputs.append(self._output(parsed, lineage, key, value, ordinal))
+            event_id = self._id_of(parent.source, parent.id, key, ordinal)
+            outputs.append(Outgoing(self._topic, key, value, self._headers(event_id, parent)))
         return outputs
-
-    def _output(self, parsed: ParsedHeaders, lineage: bytes, key: bytes, value: bytes, ordinal: int) -> Outgoing:
-        event_id = derived_id(parsed.identity, self._flow, self._contract, key.decode(), ordinal)
-        headers = event_headers(
-            Identity(self._source, event_id), self._contract, parsed.time, lineage, parsed.traceparent, parsed.extra
-        )
-        return Outgoing(self._topic, key, value, headers)
 
 
 def parsed_headers(record: Record) -> ParsedHeaders:
