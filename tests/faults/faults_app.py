@@ -120,6 +120,9 @@ class Application:
             moment(POLL_S)
         return time.monotonic() - began
 
+    def says(self, text: str) -> bool:
+        return text in self.log.read_text(errors="replace")
+
     def last_lines(self, count: int = 60) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 

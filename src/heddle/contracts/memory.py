@@ -1,4 +1,4 @@
-"""A registry in memory, with the behaviour of the real one: for tests and for `heddle.testing`."""
+"""A registry in memory, with the behaviour of the real one: for fast tests."""
 
 from __future__ import annotations
 

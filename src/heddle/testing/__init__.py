@@ -1,1 +1,0 @@
-"""Harness and conformance suites for integrators."""
