@@ -76,7 +76,8 @@ def _options() -> argparse.Namespace:
 def _play(options: argparse.Namespace, log: IO[str]) -> int:
     already_up = (STATE / "stack.json").exists() and _heddle(["status"], log, check=False) == 0
     say("the local stack is running" if already_up else "starting Kafka, the schema registry and PostgreSQL")
-    subprocess.run([*HEDDLE, "up"], check=False) if not already_up else None
+    if not already_up and subprocess.run([*HEDDLE, "up"], check=False).returncode:
+        raise DemoError("the local stack did not start; the lines above say why")
     say("applying contracts: topics, schemas, tables")
     _heddle(["apply"], log)
     try:
