@@ -28,6 +28,9 @@ _PRODUCER_TUNING = {
     "batch.num.messages": 100_000,  # the limit is bytes: 1,000,000, just below a topic's default limit for a batch
     "queue.buffering.max.messages": 1_000_000,
     "topic.metadata.propagation.max.ms": 5000,  # workers write to topics that exist; the default is 30 s
+    # Once all brokers are down, the default forgets them. A call that sends offsets then waits for ever for the
+    # coordinator that was forgotten (librdkafka issues 5511 and 5456; seen when a lone broker was killed).
+    "metadata.recovery.strategy": "none",
 }
 
 
