@@ -18,7 +18,9 @@ Every error that a person can meet is a `HeddleError`: what happened, and in `hi
        ├─ FencedError            another owner has our transactional id: exit, do not restart
        ├─ StaleGenerationError   the group moved on: abort, re-run what is still ours
        ├─ CommitUnknownError     a commit whose answer is lost: retry it, else let a successor decide
+       ├─ TransactionExpiredError a transaction outlived its time-out: start anew
        ├─ OffsetLostError        committed offset is out of the log's range: stop and page
+       ├─ FormatError            written by a newer Heddle or by something else: stop and page
        └─ BrokerDownError        no broker answers
 """
 
@@ -55,10 +57,13 @@ class Failure(NamedTuple):
 
 
 class HeddleError(Exception):
-    """What happened, in one sentence without payload content; `hint` says what to do next."""
+    """What happened, in one sentence without payload content; `hint` says what to do next.
+
+    `exit_code` is a process's when the error ends it (`heddle.cli.main` lists them)."""
 
     failure_class: ClassVar[FailureClass] = FailureClass.UNKNOWN
     code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -131,6 +136,7 @@ class BrokerError(HeddleError):
 
 class FencedError(BrokerError):
     code = "fenced"
+    exit_code = 4
 
 
 class StaleGenerationError(BrokerError):
@@ -141,9 +147,23 @@ class CommitUnknownError(BrokerError):
     code = "commit-unknown"
 
 
+class TransactionExpiredError(BrokerError):
+    code = "transaction-expired"
+
+
+class FormatError(BrokerError):
+    code = "format"
+    exit_code = 6
+
+
 class OffsetLostError(BrokerError):
     code = "offset-lost"
+    exit_code = 6
 
 
 class BrokerDownError(BrokerError):
     code = "broker-down"
+    exit_code = 5
+    exit_code = 6
+    exit_code = 5
+    exit_code = 2

@@ -6,7 +6,6 @@ Identity is (`ce_source`, `ce_id`). Format rules here are fixed for ever (guaran
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 SPECVERSION, ID, SOURCE, TYPE, TIME = "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"
 TRACEPARENT = "traceparent"
 LINEAGE = "heddle-lineage"
+RESERVED_PREFIX = "heddle-"
 EVENT_HEADERS = frozenset({SPECVERSION, ID, SOURCE, TYPE, TIME, TRACEPARENT, LINEAGE})
 
 _LINEAGE_VERSION = b"1"
@@ -43,8 +43,9 @@ class Lineage(NamedTuple):
     root: Identity
 
     def pack(self) -> bytes:
-        """`1;<revision>;<root source>;<root id>`; only the last part may hold a semicolon."""
-        return b";".join((_LINEAGE_VERSION, self.revision.encode(), self.root.source.encode(), self.root.id.encode()))
+        """`1;<revision>;<root source>;<root id>`; a semicolon in the source is escaped, the id may hold any."""
+        root = _packed_root(self.root.source.encode(), self.root.id.encode())
+        return b";".join((_LINEAGE_VERSION, self.revision.encode(), root))
 
     @staticmethod
     def unpack(packed: bytes) -> Lineage:
@@ -52,7 +53,7 @@ class Lineage(NamedTuple):
         version, revision, source, root_id = packed.split(b";", 3)
         if version != _LINEAGE_VERSION:
             raise ValueError(f"lineage format version {version!r} is not 1; a newer Heddle wrote it")
-        return Lineage(revision.decode(), Identity(source.decode(), root_id.decode()))
+        return Lineage(revision.decode(), Identity(source.decode().replace("%3B", ";"), root_id.decode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,15 @@ _FIRST = _prefixed(b"0")
 
 
 def _base32(data: bytes) -> bytes:
-    # 16 bytes make 26 characters, then padding.
-    return base64.b32encode(blake2b(data, digest_size=16).digest())[:26].lower()
+    """The 128-bit digest as 26 characters without padding, ten bits at a time: twice as fast as the library's."""
+    number = int.from_bytes(blake2b(data, digest_size=16).digest(), "big") << 2
+    pairs = _PAIRS
+    return b"".join([pairs[number >> shift & 1023] for shift in _SHIFTS])
+
+
+_ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [bytes((high, low)) for high in _ALPHABET for low in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
 
 
 def entity_key(entity_id: str, tenant: str = "default") -> bytes:
@@ -177,6 +185,7 @@ class ParsedHeaders(NamedTuple):
 
     source: bytes
     id: bytes
+    type: bytes
     time: bytes
     revision: bytes
     root: bytes
@@ -185,28 +194,58 @@ class ParsedHeaders(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.source.decode(errors="replace"), self.id.decode(errors="replace"))
+        return Identity(_text(self.source), _text(self.id))
 
     @property
     def lineage(self) -> Lineage:
         source, _, root_id = self.root.partition(b";")
-        root = Identity(source.decode(errors="replace"), root_id.decode(errors="replace"))
-        return Lineage(self.revision.decode(errors="replace"), root)
+        return Lineage(_text(self.revision), Identity(_text(source).replace("%3B", ";"), _text(root_id)))
 
 
 def parse_headers(headers: RawHeaders, topic: str, partition: int, offset: int, timestamp_ms: int) -> ParsedHeaders:
     """Never raises: a record that no Heddle wrote gets an identity from its coordinates and its append time.
 
-    Of a header that comes twice the last counts, as CloudEvents readers take it."""
+    Of a header that comes twice the last counts, as CloudEvents readers take it. Names that begin with `heddle-` are
+    the engine's and do not travel into other events."""
     known = dict(headers)
-    extra = [] if known.keys() <= EVENT_HEADERS else [h for h in headers if h[0] not in EVENT_HEADERS]
+    extra = [] if known.keys() <= EVENT_HEADERS else [h for h in headers if not _is_ours(h[0])]
     source, event_id = known.get(SOURCE), known.get(ID)
-    if source is None or event_id is None:
+    if not source or not event_id:
         source, event_id = f"/topics/{topic}".encode(), b"%d-%d" % (partition, offset)
-    time = known.get(TIME) or event_time(datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC)).encode()
     version, _, rest = (known.get(LINEAGE) or b"").partition(b";")
     revision, _, root = rest.partition(b";")
     if version != _LINEAGE_VERSION or b";" not in root:
-        revision, root = b"", source + b";" + event_id
+        revision, root = b"", _packed_root(source, event_id)
     trace = known.get(TRACEPARENT)
-    return ParsedHeaders(source, event_id, time, revision, root, trace if valid_traceparent(trace) else None, extra)
+    return ParsedHeaders(
+        source,
+        event_id,
+        known.get(TYPE) or topic.encode(),
+        known.get(TIME) or _append_time(timestamp_ms),
+        revision,
+        root,
+        trace if valid_traceparent(trace) else None,
+        extra,
+    )
+
+
+def _is_ours(name: str) -> bool:
+    return name in EVENT_HEADERS or name.startswith(RESERVED_PREFIX)
+
+
+def _packed_root(source: bytes, root_id: bytes) -> bytes:
+    return source.replace(b";", b"%3B") + b";" + root_id
+
+
+def _append_time(timestamp_ms: int) -> bytes:
+    """Producers that stamp in microseconds, or not at all, must not break a reader."""
+    try:
+        moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = datetime.fromtimestamp(0, UTC)
+    return event_time(moment).encode()
+
+
+def _text(data: bytes) -> str:
+    """Different bytes stay different, also where they are no UTF-8."""
+    return data.decode(errors="backslashreplace")

@@ -118,7 +118,9 @@ class Flow(Component, Generic[R, W]):
     """One input topic, a handler, one output topic, exactly once.
 
     `do` is a `Mapping`, a function, or an async function; a function takes the value, and the `Event` as well when
-    it has a second parameter, and returns one output, several, or None. `deadline_s` bounds one call."""
+    it has a second parameter without a default, and returns one output, several, or None. `deadline_s` bounds one
+    call: an async one is cancelled and its record parked; a plain one cannot be stopped, so the process ends and
+    starts again."""
 
     def __init__(
         self,
@@ -147,12 +149,28 @@ class Flow(Component, Generic[R, W]):
                     f"the flow from {reads.__name__} to {writes.__name__}",
                     hint="give the flow and its mapping the same two contracts",
                 )
-        elif not callable(do):
+            self.is_async = self.takes_event = False
+            return
+        if not callable(do):
             raise UsageError(f"flow {name}: do= is neither a Mapping nor a function")
+        if any(inspect.isasyncgenfunction(function) for function in (do, type(do).__call__)):
+            raise UsageError(
+                f"flow {name}: the handler is an async generator", hint="return a list, or None, from an async function"
+            )
+        self.is_async = any(inspect.iscoroutinefunction(function) for function in (do, type(do).__call__))
+        self.takes_event = _takes_event(name, do)
 
-    @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.do)
+
+def _takes_event(flow: str, function: Callable[..., Any]) -> bool:
+    """A parameter with a default is the function's own business."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is p.KEYWORD_ONLY for p in parameters) or len(positional) not in (1, 2):
+        raise UsageError(
+            f"flow {flow}: the handler does not take one value, or a value and its Event",
+            hint="write it as handler(deal) or handler(deal, event); give other parameters defaults",
+        )
+    return len(positional) == 2
 
 
 class Sink(Component, ABC, Generic[R]):

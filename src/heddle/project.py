@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +111,21 @@ def _declared(root: Path, folder: str, path: Path) -> list[Component]:
 
 @cache
 def sources_digest(root: Path) -> str:
-    """SHA-256 over the application's Python sources and Heddle's version: the digest of a handler that is code."""
-    from importlib.metadata import version
+    """SHA-256 over the application's Python sources and Heddle's version: the digest of a handler that is code.
 
+    Every .py file below the root counts, helpers too; tests, hidden folders and virtual environments do not."""
     digest = sha256(version("heddle").encode())
-    for folder in (*ROLE_FOLDERS, "schemas"):
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
+    for path in sorted(_sources(root)):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            skipped = path.name.startswith((".", "__")) or path.name == "tests" or (path / "pyvenv.cfg").exists()
+            if not skipped:
+                yield from _sources(path)
+        elif path.suffix == ".py":
+            yield path

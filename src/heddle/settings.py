@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from heddle.errors import UsageError
 from heddle.secrets import state_dir
@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     bootstrap_servers: str = Field("", description="Kafka brokers, host:port,host:port")
     kafka: dict[str, str] = Field(
         default_factory=dict,
+        repr=False,  # it may hold passwords too: of a private key, of an identity provider
         description='further librdkafka settings as JSON: {"security.protocol": "SASL_SSL", "ssl.ca.location": "…"}',
     )
     kafka_password: SecretStr | None = Field(None, description="SASL password, kept apart so that it is never shown")
@@ -75,8 +76,14 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "HEDDLE_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise UsageError(f"setting {name}: {first['msg']}", hint="correct or unset it") from error
+        field, *inside = (str(part) for part in first["loc"])
+        name = " ".join([f"HEDDLE_{field.upper()}", *inside])
+        # Without its cause, which repeats the value.
+        raise UsageError(f"setting {name}: {first['msg']}", hint="correct or unset it") from None
+    except SettingsError:
+        raise UsageError(
+            "setting HEDDLE_KAFKA: not a JSON object", hint='write {"security.protocol": "SASL_SSL"}'
+        ) from None
     stack = _stack_state()
     gaps = {
         name: stack[name]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from heddle.broker.log import Broker, Outgoing, Position, Record, TopicSpec
 from heddle.delivery import envelope
 from heddle.delivery.metadata import Counts, PartitionMetadata
-from heddle.delivery.steps import NoFence, Result, Run, run_in_order
+from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.worker import Worker
 from heddle.errors import ContractError
@@ -43,8 +43,8 @@ class EchoStep(NoFence):
         self.before: Callable[[Record], None] = lambda _: None
         self.attempts: list[bytes] = []
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
-        return run_in_order(records, deadline, self.by_key, lambda _, record: self.one(record))
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        return run_in_order(records, budget, self.by_key, lambda _, record: self.one(record))
 
     def one(self, record: Record) -> Result:
         self.before(record)

@@ -135,6 +135,7 @@ def test_positions_can_be_committed_before_a_partition_goes(world: World) -> Non
 
     first = world.consumer(group, topic, give_back)
     consume_until(first, lambda: len(first.assignment()) == 2)
+    first.take_rebalance()
     second = world.consumer(group, topic)
     settle([first, second], 2)
     assert released == [second.assignment()]

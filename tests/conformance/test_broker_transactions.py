@@ -9,7 +9,7 @@ import pytest
 from broker_world import TIMEOUT_S, World, take, values_of
 
 from heddle.broker.log import NEVER_COMMITTED, Outgoing, Position, Producer
-from heddle.errors import BrokerDownError, BrokerError, FencedError, StaleGenerationError
+from heddle.errors import BrokerDownError, BrokerError, FencedError, StaleGenerationError, TransactionExpiredError
 
 Until = Callable[..., None]
 
@@ -210,7 +210,7 @@ def test_a_transaction_past_its_time_out_is_over(world: World, until: Until) -> 
     producer.send_offsets(topic, {0: Position(1)}, world.owner(topic, group).group_metadata())
     short.outlive_transaction()
     until(lambda: world.admin.end_offsets(topic, [0])[0] == 2)  # the record, and the marker that ended its transaction
-    with pytest.raises(FencedError, match="time-out"):
+    with pytest.raises(TransactionExpiredError, match="time-out"):
         producer.commit(TIMEOUT_S)
     assert world.values(topic) == []
     short.close()

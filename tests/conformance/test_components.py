@@ -32,8 +32,8 @@ from heddle import (
 from heddle.broker.log import Broker, Outgoing, Record
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contracts
 from heddle.delivery.build import open_step
-from heddle.delivery.steps import Step
-from heddle.errors import Failure, FailureClass
+from heddle.delivery.steps import Budget, Step
+from heddle.errors import Failure, FailureClass, UsageError
 from heddle.event import DerivedIds, Identity, Lineage, event_headers, event_time, parse_headers
 from heddle.integration import Applied, Delivered, Outcome, SinkWriter
 from heddle.mapping import constant, default, equals, required, take, text
@@ -102,11 +102,11 @@ class _Redirected:
     def __init__(self, step: Step, topic: str) -> None:
         self._step = step
         self._topic = topic
-        self.digest = step.digest
+        self.digest, self.longest_call_s = step.digest, step.longest_call_s
         self.bump, self.release, self.close = step.bump, step.release, step.close
 
-    def run(self, records: Sequence[Record], deadline: float) -> Any:
-        run = self._step.run(records, deadline)
+    def run(self, records: Sequence[Record], budget: Budget) -> Any:
+        run = self._step.run(records, budget)
         moved = [
             [output._replace(topic=self._topic) for output in result] if isinstance(result, list) else result
             for result in run.results
@@ -304,6 +304,61 @@ def test_an_async_handler_past_its_deadline_is_cancelled_and_parked_as_transient
     stage.run(late, 1)
     assert cancelled == ["d1"]
     assert _entries(stage)[0][2] == "transient"
+
+
+def test_something_cancelled_inside_an_async_handler_is_that_records_failure(stage: Stage) -> None:
+    async def cancelled_inside(deal: Deal) -> Invoice:
+        if deal.deal_id == "a":
+            other = asyncio.ensure_future(asyncio.sleep(60))
+            other.cancel()
+            await other
+        return invoice_from(deal)
+
+    stage.feed_deals(deal("a"), deal("b"))
+    stage.run(flow(cancelled_inside), 2)
+    assert [state for state, _, _ in _entries(stage)] == ["dead"]
+    assert [invoice.deal_id for _, invoice in stage.invoices()] == ["b"]
+
+
+def test_a_time_out_of_the_handlers_own_is_not_called_ours(stage: Stage) -> None:
+    async def impatient(deal: Deal) -> Invoice:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+        return invoice_from(deal)
+
+    stage.feed_deals(deal())
+    stage.run(flow(impatient), 1)
+    assert _entries(stage)[0][2] == "TimeoutError"
+
+
+class _AsyncObject:
+    async def __call__(self, deal: Deal) -> Invoice:
+        return invoice_from(deal)
+
+
+def test_an_object_with_an_async_call_is_an_async_handler(stage: Stage) -> None:
+    stage.feed_deals(deal())
+    stage.run(flow(_AsyncObject()), 1)
+    assert len(stage.invoices()) == 1
+
+
+def test_a_parameter_with_a_default_is_not_the_event(stage: Stage) -> None:
+    def with_rates(deal: Deal, rates: str = "table") -> Invoice:
+        assert rates == "table"
+        return invoice_from(deal)
+
+    stage.feed_deals(deal())
+    stage.run(flow(with_rates), 1)
+    assert len(stage.invoices()) == 1
+
+
+def test_handlers_of_a_wrong_shape_are_refused_where_they_are_declared() -> None:
+    async def generator(deal: Deal) -> Any:
+        yield invoice_from(deal)
+
+    for wrong in (generator, lambda: None, lambda a, b, c: None, lambda deal, *, rates: None):
+        with pytest.raises(UsageError):
+            flow(wrong)
 
 
 def test_an_async_dependency_that_is_down_cuts_the_tail_and_the_rest_runs_later(stage: Stage) -> None:

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from heddle.broker.log import Broker, Outgoing, Position, Record
 from heddle.delivery.envelope import Envelope
-from heddle.delivery.steps import Result, Run
+from heddle.delivery.metadata import PartitionMetadata
+from heddle.delivery.steps import Budget, Result, Run, listed
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.worker import Worker
 from heddle.errors import (
@@ -211,7 +212,7 @@ def test_started_counts_owners_since_the_last_settled_batch(scene: Scene) -> Non
         assert scene.metadata().started == 0
         eventually(lambda: scene.metadata(1).started == 1, "the idle partition keeps its mark")
     assert scene.metadata(1).started == 0, "a clean release takes the mark back"
-    crashed = scene.metadata(1).taken_over().taken_over()
+    crashed = scene.metadata(1).taken_over(2).taken_over(2)
     _commit(scene, {1: Position(0, crashed.pack())})
     with running(scene.worker(scene.step())):
         eventually(lambda: scene.metadata(1).started == 3, "a crash is seen by the next owner")
@@ -241,7 +242,7 @@ def test_a_group_that_never_committed_begins_where_it_declares(scene_of: MakeSce
 def test_a_new_partition_of_a_known_topic_is_read_whole_whatever_the_declared_start(scene_of: MakeScene) -> None:
     scene = scene_of(start="latest")
     scene.feed(("a", "whole"), partition=1)
-    _commit(scene, {0: Position(0)})
+    _commit(scene, {0: Position(0, PartitionMetadata().taken_over(1).pack())})
     with running(scene.worker(scene.step())):
         scene.settled(1)
     assert scene.outputs() == ["WHOLE"]
@@ -338,12 +339,13 @@ def test_a_dead_letter_that_cannot_be_written_stops_the_worker(scene: Scene) -> 
 
 class _Nothing:
     digest = ""
+    longest_call_s = 60.0
 
     def bump(self, partitions: Iterable[int]) -> None: ...
 
     def release(self, partitions: Iterable[int]) -> None: ...
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
         return Run([])
 
     def close(self) -> None: ...
@@ -360,7 +362,7 @@ class _FencedSink(_Nothing):
     def bump(self, partitions: Iterable[int]) -> None:
         self.bumps.append(sorted(partitions))
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
         if self.fence_next:
             self.fence_next = False
             raise PartitionFencedError
@@ -397,3 +399,128 @@ def _commit(scene: Scene, positions: dict[int, Position]) -> None:
     producer.commit(30)
     producer.close()
     member.close()
+
+
+def test_records_in_hand_are_qualified_anew_before_each_transaction_of_a_cut_batch(scene: Scene) -> None:
+    """A fence in the first transaction hands all records back: none of the same batch may be committed from memory,
+    or offsets would jump past what is read again."""
+    sink = _FencedSink()
+    scene.feed(*[("k", f"{i:03}" + "x" * 400) for i in range(6)])
+    with running(scene.worker(sink, batch_max_bytes=1_000, batch_max_wait_s=1.0)):  # type: ignore[arg-type]
+        scene.settled(6)
+    assert [value[:3] for value in sink.applied] == [b"000", b"001", b"002", b"003", b"004", b"005"]
+
+
+def test_two_copies_that_start_together_begin_where_the_subscription_declares(scene_of: MakeScene) -> None:
+    """The second finds that the first has committed: its own partition is no new one for that."""
+    scene = scene_of(start="latest")
+    for partition in range(2):
+        scene.feed(("k", f"history {partition}"), partition=partition)
+    _commit(scene, {0: Position(2, PartitionMetadata().taken_over(2).pack())})
+    with running(scene.worker(scene.step())):
+        eventually(lambda: scene.metadata(1).started == 1, "the other partition is owned")
+        scene.feed(("k", "now"), partition=1)
+        scene.settled(1)
+    assert scene.outputs() == ["NOW"]
+
+
+def test_sigterm_in_the_middle_of_a_batch_settles_what_ran_and_leaves_the_rest(scene: Scene) -> None:
+    step = scene.step()
+    begun = threading.Event()
+    pace = threading.Event()
+
+    def before(_: Record) -> None:
+        begun.set()
+        pace.wait(0.05)
+
+    step.before = before
+    scene.feed(*[("k", f"{i:03}") for i in range(200)])
+    worker = Running(scene.worker(step))
+    assert begun.wait(40)
+    worker.stop.set()
+    assert worker.ended() is None
+    settled = scene.counts().total
+    assert 0 < settled < 200
+    assert len(step.attempts) == settled
+    with running(scene.worker(scene.step())):
+        scene.settled(200)
+    assert scene.outputs() == [f"{i:03}" for i in range(200)]
+
+
+class _Unsayable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [ValueError("half a pair: \ud83d"), _Unsayable(), SystemExit(2)], ids=repr)
+def test_no_exception_of_a_handler_is_too_odd_to_be_parked(scene: Scene, error: BaseException) -> None:
+    step = scene.step()
+
+    def before(record: Record) -> None:
+        if record.value == b"odd":
+            raise error
+
+    step.before = before
+    scene.feed(("a", "odd"), ("b", "fine"))
+    with running(scene.worker(step)):
+        scene.settled(2)
+    assert [state for state, _, _ in scene.entries()] == ["dead"]
+    assert scene.outputs() == ["FINE"]
+
+
+def test_a_handler_that_returns_an_awaitable_stops_the_worker_instead_of_parking_everything(scene: Scene) -> None:
+    async def forgotten() -> None: ...
+
+    step = scene.step()
+
+    def one(_: Record) -> Result:
+        waiting = forgotten()
+        try:
+            return listed(waiting, str)
+        finally:
+            waiting.close()
+
+    step.one = one  # type: ignore[method-assign]
+    scene.feed(("a", "one"))
+    assert isinstance(Running(scene.worker(step)).ended(), UsageError)
+    assert scene.entries() == []
+
+
+def test_headers_of_others_count_for_the_size_of_an_output(scene: Scene) -> None:
+    step = scene.step()
+    big = [(f"x-{i}", b"h" * 200_000) for i in range(8)]
+    step.one = lambda r: [Outgoing(step.output, r.key, b"v", big if r.value == b"big" else [])]  # type: ignore[method-assign]
+    scene.feed(("a", "big"), ("b", "small"))
+    with running(scene.worker(step)):
+        scene.settled(2)
+    assert scene.entries() == [("dead", "big", "too-large")]
+
+
+def test_a_dead_letter_topic_that_takes_smaller_records_is_refused_at_start(scene: Scene) -> None:
+    scene.admin.alter_topic(scene.subscription.dead_letter_topic, {"max.message.bytes": "1000"})
+    error = Running(scene.worker(scene.step())).ended()
+    assert isinstance(error, UsageError)
+    assert "heddle plan" in error.hint
+
+
+def test_time_limits_that_do_not_fit_together_are_refused(scene: Scene) -> None:
+    with pytest.raises(UsageError, match="without a poll"):
+        scene.worker(scene.step(), batch_deadline_s=299)
+
+
+def test_a_fence_at_the_target_counts_no_other_owner(scene: Scene) -> None:
+    sink = _FencedSink()
+    held = threading.Event()
+    markers: list[int] = []
+
+    def apply_later(records: Sequence[Record], budget: Budget) -> Run:
+        if len(sink.bumps) > 1:
+            markers.append(scene.metadata().started)
+            held.set()
+        return _FencedSink.run(sink, records, budget)
+
+    sink.run = apply_later  # type: ignore[method-assign]
+    scene.feed(("a", "one"))
+    with running(scene.worker(sink)):  # type: ignore[arg-type]
+        scene.settled(1)
+    assert markers == [1]

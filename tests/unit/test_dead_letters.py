@@ -9,7 +9,7 @@ from heddle.delivery import envelope
 from heddle.delivery.classify import failure_of, fingerprint
 from heddle.delivery.envelope import Envelope, entry_key
 from heddle.delivery.gates import Gates
-from heddle.errors import BrokerError, ContractError, Failure, FailureClass
+from heddle.errors import ContractError, Failure, FailureClass, FormatError
 from heddle.secrets import secret
 
 ENVELOPE = Envelope("flow", "flow.dlq", "topic-id", "digest")
@@ -125,7 +125,7 @@ def test_null_keys_and_other_incarnations_of_the_topic_gate_nothing() -> None:
 def test_an_entry_of_a_newer_format_stops_the_worker() -> None:
     (entry,) = parked(9)
     newer = [(name, b"2" if name == envelope.FORMAT else value) for name, value in entry.headers]
-    with pytest.raises(BrokerError, match="version"):
+    with pytest.raises(FormatError, match="version"):
         Gates(by_key=True).restore(2, "topic-id", [entry._replace(headers=newer)])
 
 

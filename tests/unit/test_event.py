@@ -104,3 +104,24 @@ def test_a_foreign_record_has_an_identity_from_its_coordinates() -> None:
 def test_traceparent_shape(bad: bytes | None) -> None:
     assert valid_traceparent(TRACE)
     assert not valid_traceparent(bad)
+
+
+def test_different_identities_stay_different_whatever_their_bytes() -> None:
+    def identity(source: bytes, event_id: bytes) -> Identity:
+        return parse_headers([("ce_source", source), ("ce_id", event_id)], "t", 1, 2, 0).identity
+
+    assert identity(b"/s", b"\xff") != identity(b"/s", b"\xfe")
+    assert identity(b"/s", b"") == Identity("/topics/t", "1-2")
+    odd = parse_headers([("ce_source", b"urn:a;b"), ("ce_id", b"1;2")], "t", 0, 0, 0)
+    assert odd.lineage.root == odd.identity == Identity("urn:a;b", "1;2")
+    assert Lineage.unpack(odd.lineage.pack()) == odd.lineage
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 2**62, 1_767_225_600_000_000])
+def test_an_append_time_that_is_no_time_breaks_no_reader(timestamp_ms: int) -> None:
+    assert parse_headers([], "t", 0, 0, timestamp_ms).time.endswith(b"Z")
+
+
+def test_reserved_headers_do_not_travel_into_other_events() -> None:
+    parsed = parse_headers([("heddle-state", b"dead"), ("x", b"1")], "t", 0, 0, 0)
+    assert parsed.extra == [("x", b"1")]

@@ -98,6 +98,7 @@ def test_a_second_start_names_the_first_ones_pid(tmp_path: Path) -> None:
         )
         result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
         assert f"already running as instance 0, pid {os.getpid()}" in result.stderr
+        assert AlreadyRunningError.exit_code == 3
         with held(tmp_path, "1", ["a"]), held(tmp_path, "0", ["c"]):
             pass
     with held(tmp_path, "0", ["a"]):

@@ -6,20 +6,24 @@ Never for workers: aiokafka commits transactional offsets without a group genera
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 from aiokafka.conn import create_conn
 
+from heddle.broker import advice
 from heddle.broker.log import ANY_PARTITION, Outgoing
 from heddle.errors import AuthError, BrokerDownError, BrokerError, HeddleError, UsageError
 
 START_TIMEOUT_S = 10.0
 DELIVERY_TIMEOUT_S = 10.0
+_HANDSHAKE_TIMEOUT_S = 2.0
+_ALERT_WAIT_S = 0.5
 _LINGER_MS = 2
 _BATCH_BYTES = 256 * 2**10
 _MAX_REQUEST_BYTES = 64 * 2**20  # the topic's own limit decides
@@ -27,12 +31,14 @@ _MAX_REQUEST_BYTES = 64 * 2**20  # the topic's own limit decides
 # What matters in aiokafka's log lines is in the errors that we raise.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
-_AUTH = (
+_CREDENTIALS = (
     kafka.AuthenticationFailedError,
     kafka.AuthenticationMethodNotSupported,
     kafka.SaslAuthenticationFailed,
     kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
+)
+_RULES = (
     kafka.TopicAuthorizationFailedError,
     kafka.ClusterAuthorizationFailedError,
 )
@@ -145,13 +151,32 @@ class AsyncProducer:
         for address in self._options["bootstrap_servers"].split(","):
             host, _, port = address.strip().rpartition(":")
             try:
+                await _shake_hands(host, int(port), options.get("ssl_context"))
                 connection = await create_conn(host, int(port), request_timeout_ms=2000, **options)
-            except _AUTH as error:
-                return AuthError(f"refused by Kafka ({_words(error)})", hint="check credentials and access rules")
-            except (kafka.KafkaError, OSError, TimeoutError, ValueError):
+            except _CREDENTIALS as error:
+                return AuthError(f"connecting: refused by Kafka ({_words(error)})", hint=advice.CREDENTIALS)
+            except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
+                if isinstance(error, ssl.SSLError) and advice.is_about_certificates(str(error)):
+                    return AuthError(f"connecting: TLS with Kafka fails ({error})", hint=advice.CERTIFICATES)
                 continue
             connection.close()
         return None
+
+
+async def _shake_hands(host: str, port: int, context: ssl.SSLContext | None) -> None:
+    """Raises `ssl.SSLError` when the broker distrusts us: in TLS 1.3 it says so after the client's handshake is done,
+    to the first read. A broker that trusts us has nothing to say."""
+    if context is None:
+        return
+    async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    try:
+        async with asyncio.timeout(_ALERT_WAIT_S):
+            await reader.read(1)
+    except TimeoutError:
+        return
+    finally:
+        writer.close()
 
 
 def connection_options(config: Mapping[str, str]) -> dict[str, Any]:
@@ -190,16 +215,15 @@ def tls_context(config: Mapping[str, str]) -> ssl.SSLContext:
     authority = config.get("ssl.ca.location")
     if authority == "probe":  # librdkafka's word for the system's authorities
         authority = None
-    try:
+    with _usable("ssl.ca.location"):
         context = ssl.create_default_context(cafile=authority or None, cadata=config.get("ssl.ca.pem") or None)
-        if config.get("ssl.certificate.location"):
+    if config.get("ssl.certificate.location"):
+        with _usable("ssl.certificate.location and ssl.key.location"):
             context.load_cert_chain(
                 config["ssl.certificate.location"],
                 config.get("ssl.key.location") or None,
                 config.get("ssl.key.password") or None,
             )
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(f"Kafka's TLS files cannot be used: {error}", hint="correct HEDDLE_KAFKA") from error
     is_verified = config.get("enable.ssl.certificate.verification", "true").lower() != "false"
     if not is_verified or config.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
         context.check_hostname = False
@@ -208,12 +232,21 @@ def tls_context(config: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
+@contextlib.contextmanager
+def _usable(names: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(f"Kafka settings: {names} cannot be used: {error}", hint="correct HEDDLE_KAFKA") from error
+
+
 def _failure(error: Exception, doing: str) -> HeddleError:
-    if isinstance(error, _AUTH):
-        return AuthError(f"{doing}: refused by Kafka ({_words(error)})", hint="check credentials and access rules")
+    if isinstance(error, _CREDENTIALS + _RULES):
+        hint = advice.RULES if isinstance(error, _RULES) else advice.CREDENTIALS
+        return AuthError(f"{doing}: refused by Kafka ({_words(error)})", hint=hint)
     if isinstance(error, _REFUSED):
         return BrokerError(f"{doing}: {_words(error)}", hint="run `heddle apply`, or check the topic's limits")
-    return BrokerDownError(f"{doing}: no answer from Kafka ({_words(error)})", hint="check the brokers")
+    return BrokerDownError(f"{doing}: no answer from Kafka ({_words(error)})", hint=advice.DOWN)
 
 
 def _words(error: Exception) -> str:

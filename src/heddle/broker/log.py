@@ -7,7 +7,7 @@ Unless said otherwise a method raises `BrokerDownError` when no broker answers w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,8 @@ OnRelease = Callable[[frozenset[int]], None]
 
 NEVER_COMMITTED = -1
 ANY_PARTITION = -1
+# The only header of a record whose own cannot be read (a name that is not UTF-8): said, not guessed.
+UNREADABLE_HEADERS = "heddle-unreadable-headers"
 BEGINNING = -2
 END = -1
 FIRST_RECORD_WAIT_S = 0.25
@@ -135,17 +137,22 @@ class Reader(Protocol):
 
     def consume(self, max_records: int, max_wait_s: float) -> list[Record]: ...
 
-    def read_range(
+    def scan(
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
-    ) -> list[Record]:
+    ) -> Iterator[Record]:
         """All records of a partition from `start` up to the last stable offset taken now; ends by position, not by a
-        message. `BrokerDownError` when it is not through in `timeout_s`.
+        message. Holds little at a time. `BrokerDownError` when nothing comes for `timeout_s`.
 
         An acknowledged commit becomes visible partition by partition, a moment later (seen: the last stable offset
         behind it in 90 of 300 commits). `settled` waits until all that is in the partition now is decided, and so
         misses nothing that was acknowledged before the call; an open transaction makes it wait.
 
-        Use for small (compacted) topics only; leaves the assignment empty."""
+        Read it to its end, or close it, before the next call; leaves the assignment empty."""
+
+    def read_range(
+        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
+    ) -> list[Record]:
+        """`scan`, as a list: for what is known to be short."""
 
     def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int: ...
 
@@ -213,7 +220,8 @@ class Broker(Protocol):
 
     def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
         """`on_release` is called inside `consume` with partitions that are about to be given back: membership still
-        holds, so that their last positions can be committed. Not for lost ones. It must not raise."""
+        holds, so that their last positions can be committed. Only those that `take_rebalance` has told of, and not
+        lost ones. It must not raise."""
 
     def reader(self) -> Reader: ...
 

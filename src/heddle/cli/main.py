@@ -13,15 +13,7 @@ import sys
 import typer
 from rich.console import Console
 
-from heddle.errors import (
-    AuthError,
-    BrokerDownError,
-    DependencyDownError,
-    FencedError,
-    HeddleError,
-    OffsetLostError,
-    UsageError,
-)
+from heddle.errors import HeddleError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,20 +32,6 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 """Results and everything else. A pipe has no width of its own: tables must not be cut for it."""
 
 
-def exit_code(error: HeddleError) -> int:
-    match error:
-        case UsageError():
-            return 2
-        case FencedError():
-            return 4
-        case DependencyDownError() | BrokerDownError():
-            return 5
-        case AuthError() | OffsetLostError():
-            return 6
-        case _:
-            return 1
-
-
 def main() -> None:
     """Entry point: every expected error is one or two lines on standard error, never a traceback."""
     for name in COMMAND_MODULES:
@@ -66,6 +44,6 @@ def main() -> None:
             errors.print(f"  {note}", markup=False)
         if error.hint:
             errors.print(f"  {error.hint}", markup=False)
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,18 +7,19 @@ The order is the guarantee: restoring gates before the former owner's commit had
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
-from heddle.broker.log import NEVER_COMMITTED, Consumer, GroupMetadata, Position, Producer, Reader, TopicState
+from heddle.broker.log import NEVER_COMMITTED, Admin, Consumer, GroupMetadata, Position, Producer, Reader, TopicState
 from heddle.delivery.gates import Gates
 from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import Subscription
-from heddle.errors import BrokerError, OffsetLostError, StaleGenerationError
+from heddle.errors import BrokerError, HeddleError, OffsetLostError, StaleGenerationError
 
 TIMEOUT_S = 30.0
 END_SETTLES_S, END_POLL_S = 3.0, 0.05
@@ -38,15 +39,17 @@ class Assignment:
 
     def __init__(
         self, subscription: Subscription, topic: TopicState, consumer: Consumer, producer: Producer, reader: Reader,
-        step: Step, gates: Gates, log: FilteringBoundLogger,
+        admin: Admin, step: Step, gates: Gates, log: FilteringBoundLogger,
     ) -> None:  # fmt: skip
         self.owned: dict[int, Owned] = {}
         self.pending: set[int] = set()
+        self._repeated: set[int] = set()
         self._subscription = subscription
         self._topic = topic
         self._consumer = consumer
         self._producer = producer
         self._reader = reader
+        self._admin = admin
         self._step = step
         self._gates = gates
         self._log = log
@@ -60,6 +63,7 @@ class Assignment:
         forgotten = [partition for partition in gone | change.assigned if partition in self.owned]
         for partition in forgotten:
             del self.owned[partition]
+        self._repeated -= gone
         self._gates.drop(forgotten)
         if forgotten:
             self._step.release(forgotten)
@@ -70,10 +74,11 @@ class Assignment:
             )
 
     def repeat(self, partitions: Iterable[int]) -> None:
-        """The sink saw a later owner: these have to prove themselves again."""
+        """The sink saw a later owner: these have to prove themselves again. No crash, so no other owner is counted."""
         for partition in partitions:
             if self.owned.pop(partition, None) is not None:
                 self.pending.add(partition)
+                self._repeated.add(partition)
 
     def handshake(self, group: GroupMetadata) -> None:
         """Turn pending partitions into owned ones, or leave them pending when the group has moved on."""
@@ -88,10 +93,11 @@ class Assignment:
             return
         for partition in partitions:
             # Settled: the former owner's commit may be acknowledged and yet not be visible here for a moment.
-            entries = self._reader.read_range(self._subscription.dead_letter_topic, partition, TIMEOUT_S, settled=True)
+            entries = self._reader.scan(self._subscription.dead_letter_topic, partition, TIMEOUT_S, settled=True)
             self._gates.restore(partition, self._topic.topic_id, entries)
         self.owned.update(found)
         self.pending.clear()
+        self._repeated.clear()
         self._consumer.start({partition: owned.settled for partition, owned in found.items()})
         suspects = {p: o.metadata.started for p, o in found.items() if o.metadata.started > 1}
         if suspects:
@@ -113,10 +119,10 @@ class Assignment:
         positions = {p: Position(o.settled, o.metadata.released().pack()) for p, o in marked.items()}
         try:
             self.commit(positions, self._consumer.group_metadata())
-        except StaleGenerationError:
-            self._producer.abort(TIMEOUT_S)
-        except BrokerError as error:
+        except HeddleError as error:
             self._log.warning("partitions were not released cleanly", partitions=sorted(marked), error=str(error))
+            with contextlib.suppress(HeddleError):
+                self._producer.abort(TIMEOUT_S)
 
     def resume(self) -> None:
         """Read on after a pause, from behind what is in hand."""
@@ -126,21 +132,30 @@ class Assignment:
         self._consumer.pause(self.owned)
 
     def _positions(self, partitions: list[int]) -> dict[int, Owned]:
-        committed = self._consumer.committed(range(self._topic.partitions), TIMEOUT_S)
-        known = any(position.offset != NEVER_COMMITTED for position in committed.values())
+        """Asks for these only: another owner's open transaction is no concern of ours."""
+        committed = self._consumer.committed(partitions, TIMEOUT_S)
         found = {}
-        for partition in partitions:
-            position = committed[partition]
+        for partition, position in committed.items():
             first, end = self._range(partition, position.offset)
             if position.offset == NEVER_COMMITTED:
-                # A partition added to a topic that the group knows is read whole, whatever the declared start.
-                offset = end if self._subscription.start == "latest" and not known else first
-                metadata = PartitionMetadata()
+                offset, metadata = self._first_start(partition, first, end), PartitionMetadata()
             else:
                 offset, metadata = position.offset, PartitionMetadata.unpack(position.metadata)
                 self._check_range(partition, offset, first, end)
-            found[partition] = Owned(offset, offset, metadata.taken_over())
+            if partition not in self._repeated:
+                metadata = metadata.taken_over(self._topic.partitions)
+            found[partition] = Owned(offset, offset, metadata)
         return found
+
+    def _first_start(self, partition: int, first: int, end: int) -> int:
+        """Where a partition that never committed begins: where the subscription declares it, save for one that was
+        added to a topic which the group knew without it: that is read whole."""
+        if self._subscription.start == "earliest":
+            return first
+        everywhere = range(self._topic.partitions)
+        known = self._admin.group_positions(self._subscription.group, self._topic.name, everywhere).values()
+        counts = [PartitionMetadata.unpack(p.metadata).partitions for p in known if p.offset != NEVER_COMMITTED]
+        return first if counts and partition >= max(counts) else end
 
     def _range(self, partition: int, offset: int) -> tuple[int, int]:
         """What the log holds. A leader that has just taken over may not know its end yet: give it a moment before an

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +10,12 @@ from heddle.broker.log import Record
 from heddle.contracts import Codec
 from heddle.delivery.classify import failure_of
 from heddle.delivery.flow_steps import caller
-from heddle.delivery.steps import INTERRUPTS, SKIPPED, Emitter, NoFence, Result, Run, listed
+from heddle.delivery.steps import INTERRUPTS, SKIPPED, Budget, Emitter, NoFence, Result, Run, listed
 from heddle.errors import Failure, HeddleError, TransientError
 from heddle.integration import Flow
 
 Lane = list[int]
+GRACE_S = 10.0
 
 
 class AsyncStep(NoFence):
@@ -26,11 +26,12 @@ class AsyncStep(NoFence):
 
     def __init__(
         self, flow: Flow[Any, Any], reader: Codec[Any], writer: Codec[Any], key_of: Callable[[Any], bytes],
-        emitter: Emitter, digest: str, concurrency: int,
+        emitter: Emitter, digest: str, concurrency: int, batch_deadline_s: float,
     ) -> None:  # fmt: skip
         self.digest = digest
+        self.longest_call_s = batch_deadline_s + flow.deadline_s + GRACE_S
         self._flow = flow
-        self._call = caller(flow.do)
+        self._call = caller(flow)
         self._reader = reader
         self._writer = writer
         self._key_of = key_of
@@ -38,17 +39,17 @@ class AsyncStep(NoFence):
         self._runner = asyncio.Runner()
         self._concurrency = concurrency
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, failures = self._reader.decode_batch([record.value for record in records])
         results: list[Result | None] = [None] * len(records)
         for failure in failures:
             results[failure.index] = failure
-        interrupted = self._runner.run(self._lanes(records, values, results, deadline))
+        interrupted = self._runner.run(self._lanes(records, values, results, budget))
         attempted = next((i for i, result in enumerate(results) if result is None), len(results))
         return Run([result for result in results[:attempted] if result is not None], interrupted)
 
     async def _lanes(
-        self, records: Sequence[Record], values: Sequence[Any], results: list[Result | None], deadline: float
+        self, records: Sequence[Record], values: Sequence[Any], results: list[Result | None], budget: Budget
     ) -> HeddleError | None:
         """Fill `results`; what stays None was not attempted. Returns the first error that interrupts."""
         slots = asyncio.Semaphore(self._concurrency)
@@ -61,7 +62,7 @@ class AsyncStep(NoFence):
                     results[i] = SKIPPED
                 elif results[i] is None:
                     async with slots:
-                        if interrupts or time.monotonic() > deadline:
+                        if interrupts or budget.is_spent:
                             return
                         try:
                             results[i] = await self._one(i, records[i], values[i])
@@ -76,16 +77,21 @@ class AsyncStep(NoFence):
         return interrupts[0] if interrupts else None
 
     async def _one(self, index: int, record: Record, value: Any) -> Result:
+        task = asyncio.current_task()
         try:
-            async with asyncio.timeout(self._flow.deadline_s):
+            async with asyncio.timeout(self._flow.deadline_s) as scope:
                 output = await self._call(record, value)
             outputs = listed(output, self._flow.writes)
             return self._emitter.outputs(record, [(self._key_of(o), self._writer.encode(o)) for o in outputs])
         except INTERRUPTS:
             raise
-        except TimeoutError:
-            return failure_of(index, TransientError(f"the handler passed its deadline of {self._flow.deadline_s} s"))
-        except Exception as error:
+        except asyncio.CancelledError:
+            if task is not None and task.cancelling():
+                raise
+            return failure_of(index, TransientError("something that the handler waited for was cancelled"))
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TimeoutError) and scope.expired():
+                error = TransientError(f"the handler passed its deadline of {self._flow.deadline_s:g} s")
             return failure_of(index, error)
 
     def close(self) -> None:

@@ -42,5 +42,6 @@ def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: R
     if isinstance(flow.do, Mapping):
         return MappingStep(flow.do.transcoder(reader, writer), emitter, digest)
     if flow.is_async:
-        return AsyncStep(flow, reader, writer, target.key_of, emitter, digest, settings.async_concurrency)
+        concurrency, batch_deadline_s = settings.async_concurrency, settings.batch_deadline_s
+        return AsyncStep(flow, reader, writer, target.key_of, emitter, digest, concurrency, batch_deadline_s)
     return FunctionStep(flow, reader, writer, target.key_of, emitter, digest)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from heddle.errors import ContractError, Failure, FailureClass, HeddleError
 from heddle.event import stable_id
+from heddle.secrets import redact
 
 MAX_MESSAGE_CHARS = 1_000
 _INDEX = re.compile(r"\[\d+\]")
@@ -18,10 +19,18 @@ def failure_of(index: int, error: BaseException) -> Failure:
     """Handlers raise anything: a `HeddleError` says its class, all else is `unknown` until it is mapped."""
     if isinstance(error, HeddleError):
         path = error.path if isinstance(error, ContractError) else ""
-        return Failure(index, error.failure_class, error.code, path, str(error)[:MAX_MESSAGE_CHARS], error)
+        return Failure(index, error.failure_class, error.code, path, message_of(error), error)
     kind = type(error).__name__
-    message = f"{kind}: {error}"[:MAX_MESSAGE_CHARS]
-    return Failure(index, FailureClass.UNKNOWN, kind, "", message, error)
+    return Failure(index, FailureClass.UNKNOWN, kind, "", f"{kind}: {message_of(error)}", error)
+
+
+def message_of(error: BaseException) -> str:
+    """What the exception says, without secrets, cut; an exception that cannot even say it is told by its type."""
+    try:
+        text = str(error)
+    except Exception:
+        text = f"a {type(error).__name__} that cannot be shown"
+    return redact(text)[:MAX_MESSAGE_CHARS]
 
 
 def fingerprint(failure: Failure) -> str:
@@ -41,5 +50,6 @@ def _application_frame(error: BaseException | None) -> str:
     must not split a group."""
     if error is None or error.__traceback__ is None:
         return ""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_PACKAGE)]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [code for code in codes if not code.co_filename.startswith(_PACKAGE)]
+    return f"{Path(ours[-1].co_filename).name}:{ours[-1].co_name}" if ours else ""

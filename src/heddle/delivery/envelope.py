@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from heddle.broker.log import Outgoing, Record
-from heddle.delivery.classify import fingerprint
+from heddle.delivery.classify import fingerprint, message_of
 from heddle.errors import Failure
-from heddle.event import LINEAGE, ParsedHeaders, event_time, parse_headers
+from heddle.event import LINEAGE, RESERVED_PREFIX, ParsedHeaders, event_time, parse_headers
 from heddle.secrets import redact
 
 FORMAT_VERSION = 1
-PREFIX = "heddle-"
 MAX_STACK_CHARS = 8_000
 
 FORMAT, STATE, KEY, NULL_VALUE = "heddle-format", "heddle-state", "heddle-key", "heddle-value"
@@ -68,8 +67,8 @@ class Envelope:
                 PATH: failure.path,
                 FINGERPRINT: fingerprint(failure),
                 EXCEPTION: "" if error is None else f"{type(error).__module__}.{type(error).__qualname__}",
-                MESSAGE: redact(failure.message),
-                STACK: "" if error is None else redact(stack_of(error)),
+                MESSAGE: failure.message,
+                STACK: "" if error is None else stack_of(error),
                 ATTEMPTS: "1",
                 FIRST_FAILED: now,
                 LAST_FAILED: now,
@@ -83,12 +82,12 @@ class Envelope:
     def _entry(self, record: Record, state: State, why: dict[str, str]) -> Outgoing:
         parsed = parse_headers(record.headers, record.topic, record.partition, record.offset, record.timestamp_ms)
         headers = [(name, value) for name, value in record.headers if not is_ours(name)]
-        headers += [(name, text.encode()) for name, text in self._origin(record, parsed, state).items()]
+        headers += [(name, _bytes(text)) for name, text in self._origin(record, parsed, state).items()]
         if record.key is not None:
             headers.append((KEY, record.key))
         if record.value is None:
             headers.append((NULL_VALUE, b"null"))
-        headers += [(name, text.encode()) for name, text in why.items() if text]
+        headers += [(name, _bytes(text)) for name, text in why.items() if text]
         key = entry_key(self.topic_id, record.partition, record.offset, record.key)
         return Outgoing(self.dead_letter_topic, key, record.value or b"", headers, record.partition)
 
@@ -110,7 +109,7 @@ class Envelope:
 
 def is_ours(name: str) -> bool:
     """Whether an envelope header: `heddle-` is reserved, save for the event's own lineage."""
-    return name.startswith(PREFIX) and name != LINEAGE
+    return name.startswith(RESERVED_PREFIX) and name != LINEAGE
 
 
 def entry_key(topic_id: str, partition: int, offset: int, key: bytes | None) -> bytes:
@@ -123,8 +122,14 @@ def entry_key(topic_id: str, partition: int, offset: int, key: bytes | None) -> 
 
 
 def stack_of(error: BaseException) -> str:
-    """The tail of the traceback: where it broke matters more than how it got there."""
-    return "".join(traceback.format_exception(error))[-MAX_STACK_CHARS:]
+    """The innermost frames, then what was raised: where it broke matters more than how it got there."""
+    frames = redact("".join(traceback.format_tb(error.__traceback__)))[-MAX_STACK_CHARS:]
+    return f"{frames}{type(error).__qualname__}: {message_of(error)}"
+
+
+def _bytes(text: str) -> bytes:
+    # Text out of JSON may hold half a surrogate pair, which UTF-8 does not take.
+    return text.encode(errors="backslashreplace")
 
 
 def _now() -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from heddle.broker.log import Outgoing, Record
 from heddle.contracts import Codec, Contract
-from heddle.delivery.steps import Emitter, NoFence, Result, Run, listed, parsed_headers, run_in_order
+from heddle.delivery.steps import Budget, Emitter, NoFence, Result, Run, listed, parsed_headers, run_in_order
 from heddle.errors import ContractError, UsageError
 from heddle.event import Draft, Event, Identity, Lineage, event_headers, event_time
 from heddle.integration import Flow, Source
@@ -23,7 +22,7 @@ class MappingStep(NoFence):
         self._transcoder = transcoder
         self._emitter = emitter
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
         emissions, failures = self._transcoder.transcode([record.value for record in records])
         output = self._emitter.output
         results: list[Result] = [
@@ -43,7 +42,8 @@ class FunctionStep(NoFence):
         emitter: Emitter, digest: str,
     ) -> None:  # fmt: skip
         self.digest = digest
-        self._call = caller(flow.do)
+        self.longest_call_s = flow.deadline_s
+        self._call = caller(flow)
         self._writes = flow.writes
         self._reader = reader
         self._writer = writer
@@ -51,11 +51,11 @@ class FunctionStep(NoFence):
         self._emitter = emitter
         self._by_key = flow.order == "park"
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, failures = self._reader.decode_batch([record.value for record in records])
         undecodable = {failure.index: failure for failure in failures}
         return run_in_order(
-            records, deadline, self._by_key, lambda i, record: undecodable.get(i) or self._one(record, values[i])
+            records, budget, self._by_key, lambda i, record: undecodable.get(i) or self._one(record, values[i])
         )
 
     def _one(self, record: Record, value: Any) -> Result:
@@ -74,8 +74,8 @@ class ConvertStep(NoFence):
         self._by_key = source.order == "park"
         self._revision = f"{digest[:16]}.0"
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
-        return run_in_order(records, deadline, self._by_key, lambda _, record: self._one(record))
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        return run_in_order(records, budget, self._by_key, lambda _, record: self._one(record))
 
     def _one(self, record: Record) -> Result:
         traceparent = parsed_headers(record).traceparent
@@ -101,24 +101,20 @@ class ConvertStep(NoFence):
         return Outgoing(contract.topic, contract.key_of(draft.value), codec.encode(draft.value), headers)
 
 
-def caller(function: Any) -> Callable[[Record, Any], Any]:
+def caller(flow: Flow[Any, Any]) -> Callable[[Record, Any], Any]:
     """The handler as (record, value): a second parameter asks for the `Event` too."""
-    if takes_event(function):
+    function: Any = flow.do
+    if flow.takes_event:
         return lambda record, value: function(value, event_of(record, value))
     return lambda _, value: function(value)
 
 
-def takes_event(function: Callable[..., Any]) -> bool:
-    return len(inspect.signature(function).parameters) > 1
-
-
 def event_of(record: Record, value: Any) -> Event[Any]:
     parsed = parsed_headers(record)
-    kind = dict(record.headers).get("ce_type") or record.topic.encode()
     return Event(
         value,
         parsed.identity,
-        kind.decode(errors="replace"),
+        parsed.type.decode(errors="replace"),
         parsed.time.decode(errors="replace"),
         (record.key or b"").decode(errors="replace"),
         parsed.lineage,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from heddle.broker.log import Record
 from heddle.delivery import envelope
-from heddle.errors import BrokerError
+from heddle.errors import FormatError
 
 
 @dataclass(slots=True)
@@ -33,23 +33,23 @@ class Gates:
         self._partitions: dict[int, PartitionGates] = {}
 
     def restore(self, partition: int, topic_id: str, entries: Iterable[Record]) -> None:
-        """Read a dead-letter partition, oldest first: the newest version of each entry is its state.
+        """Read a dead-letter partition, oldest first: the newest version of each entry is its state. Keeps offsets and
+        keys only; the bodies pass by.
 
         Entries of an earlier incarnation of the input topic gate nothing here."""
-        newest: dict[bytes, Record] = {}
+        newest: dict[bytes, tuple[int, bytes | None]] = {}
         for record in entries:
             if record.key is None:
                 continue
+            newest.pop(record.key, None)
             if record.value is None:
-                newest.pop(record.key, None)
-            else:
-                newest[record.key] = record
-        gates = PartitionGates()
-        for record in newest.values():
+                continue
             headers = dict(record.headers)
-            _check_format(headers.get(envelope.FORMAT))
             if headers.get(envelope.TOPIC_ID) == topic_id.encode():
-                gates.add(int(headers[envelope.OFFSET] or b""), headers.get(envelope.KEY))
+                newest[record.key] = _origin_offset(headers), headers.get(envelope.KEY)
+        gates = PartitionGates()
+        for offset, key in newest.values():
+            gates.add(offset, key)
         self._partitions[partition] = gates
 
     def drop(self, partitions: Iterable[int]) -> None:
@@ -80,9 +80,14 @@ class Gates:
         return self._by_key
 
 
-def _check_format(version: bytes | None) -> None:
-    if version != str(envelope.FORMAT_VERSION).encode():
-        raise BrokerError(
-            f"a dead-letter entry has format version {version!r}; this Heddle reads {envelope.FORMAT_VERSION}",
-            hint="a newer Heddle or another program wrote it: run that version, or move the record",
-        )
+def _origin_offset(headers: dict[str, bytes | None]) -> int:
+    version = headers.get(envelope.FORMAT)
+    try:
+        if version == str(envelope.FORMAT_VERSION).encode():
+            return int(headers[envelope.OFFSET] or b"")
+    except (KeyError, ValueError):
+        pass
+    raise FormatError(
+        f"a dead-letter entry of format version {version!r} cannot be read, only {envelope.FORMAT_VERSION} can",
+        hint="a newer Heddle or another program wrote it: run that version, or move the record",
+    )

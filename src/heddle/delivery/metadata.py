@@ -2,6 +2,7 @@
 
 Layout: `1:` and a JSON object. The broker takes 4,095 bytes; we stay within 512.
 
+    p  partitions that the topic had: one beyond them is new, and read whole
     s  started: owners that took the partition since the last settled batch or clean release (2 = a crash came before)
     x  suspect range [from, to) of offsets that a crashed owner may have been working on, or null
     m  range mark [from, to) of a sink without idempotency, or null
@@ -18,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from heddle.errors import BrokerError
+from heddle.errors import BrokerError, FormatError
 from heddle.integration import Outcome
 
 FORMAT_VERSION = "1"
@@ -50,15 +51,16 @@ class Counts:
 class PartitionMetadata:
     """One partition's marker, decoded."""
 
+    partitions: int = 0
     started: int = 0
     suspect: Range | None = None
     range_mark: Range | None = None
     audit_head: str = ""
     counts: Counts = field(default_factory=Counts)
 
-    def taken_over(self) -> PartitionMetadata:
-        """As the assignment handshake writes it."""
-        return replace(self, started=self.started + 1)
+    def taken_over(self, partitions: int) -> PartitionMetadata:
+        """As the assignment handshake writes it; `partitions` is how many the topic has now."""
+        return replace(self, partitions=partitions, started=self.started + 1)
 
     def settled(self, counts: Counts) -> PartitionMetadata:
         """As a batch commit writes it: nothing suspect any more."""
@@ -70,6 +72,7 @@ class PartitionMetadata:
 
     def pack(self) -> str:
         body = {
+            "p": self.partitions,
             "s": self.started,
             "x": self.suspect,
             "m": self.range_mark,
@@ -83,12 +86,12 @@ class PartitionMetadata:
 
     @staticmethod
     def unpack(text: str) -> PartitionMetadata:
-        """Empty text is a fresh start (an offset set by another tool). Raises `BrokerError` for a newer format."""
+        """Empty text is a fresh start (an offset set by another tool). Raises `FormatError` for a newer format."""
         if not text:
             return PartitionMetadata()
         version, _, body = text.partition(":")
         if version != FORMAT_VERSION:
-            raise BrokerError(
+            raise FormatError(
                 f"offset metadata has format version {version[:8]!r}; this Heddle reads {FORMAT_VERSION}",
                 hint="a newer Heddle wrote it: run that version, or rewind the subscription",
             )
@@ -98,19 +101,20 @@ class PartitionMetadata:
 def _decode(body: str) -> PartitionMetadata:
     try:
         data: dict[str, Any] = orjson.loads(body)
-        *numbers, recovered = data["n"]
+        *numbers, recovered = (int(number) for number in data["n"])
         return PartitionMetadata(
-            data["s"],
+            int(data["p"]),
+            int(data["s"]),
             _range(data["x"]),
             _range(data["m"]),
-            data["a"],
+            str(data["a"]),
             Counts(dict(zip(_OUTCOMES, numbers, strict=True)), recovered),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise BrokerError(
+    except (ValueError, LookupError, TypeError) as error:
+        raise FormatError(
             "offset metadata cannot be read", hint="something else wrote into this consumer group; give it its own name"
         ) from error
 
 
 def _range(value: list[int] | None) -> Range | None:
-    return None if value is None else (value[0], value[1])
+    return None if value is None else (int(value[0]), int(value[1]))

@@ -10,14 +10,14 @@ from heddle.broker.log import Outgoing, Record
 from heddle.delivery.envelope import Envelope
 from heddle.delivery.gates import Gates
 from heddle.delivery.metadata import Counts
-from heddle.delivery.steps import SKIPPED, Result, Step
+from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Result, Step
 from heddle.errors import AuthError, BrokerError, Failure, FailureClass, HeddleError
 from heddle.integration import Applied, Outcome
 
-# Headers of ours plus the frame of a record batch; only values that come near the limit are measured exactly.
+# Keys, the seven headers and the frame of a record batch: only what comes near the limit, or carries headers of
+# others, is measured exactly.
 OVERHEAD_BYTES = 4096
-
-_Lane = tuple[int, bytes | None]
+OWN_HEADERS = 7
 
 
 @dataclass(slots=True)
@@ -50,14 +50,14 @@ class Settler:
         self._envelope = envelope
         self._max_output_bytes = max_output_bytes
 
-    def settle(self, records: Sequence[Record], deadline: float) -> Settlement:
+    def settle(self, records: Sequence[Record], budget: Budget) -> Settlement:
         """Raises what `Step.run` raises; then nothing is settled."""
         if not self._gates.any():
-            run = self._step.run(records, deadline)
+            run = self._step.run(records, budget)
             return self._settlement(records, list(run.results), run.interrupted)
         parked = [self._gates.is_entry(record) or self._gates.blocking(record) is not None for record in records]
         attempt = [record for record, is_parked in zip(records, parked, strict=True) if not is_parked]
-        run = self._step.run(attempt, deadline)
+        run = self._step.run(attempt, budget)
         answers = iter(run.results)
         results: list[Result] = []
         for is_parked in parked:
@@ -72,24 +72,23 @@ class Settler:
     ) -> Settlement:
         """`results` may end before `records` do: the rest is the unattempted tail."""
         out = Settlement(interrupted=interrupted)
-        blocked: dict[_Lane, int] = {}
+        failed = FailedKeys(by_key=self._gates.by_key)
         for record, result in zip(records, results, strict=False):
             if isinstance(result, list):
                 result = self._checked(result)
             if isinstance(result, Failure) and result.failure_class in (FailureClass.AUTH, FailureClass.OURS):
                 out.interrupted = _stopping(result)
                 break
-            outcome = self._outcome(record, result, blocked, out)
+            outcome = self._outcome(record, result, failed, out)
             out.tally[record.partition, outcome] += 1
             out.next_offsets[record.partition] = record.offset + 1
             out.settled += 1
         return out
 
-    def _outcome(self, record: Record, result: Result, blocked: dict[_Lane, int], out: Settlement) -> Outcome:
-        if blocked or result is SKIPPED:
-            head = blocked.get((record.partition, record.key))
-            if head is not None or result is SKIPPED:
-                return self._not_attempted(record, head, out)
+    def _outcome(self, record: Record, result: Result, failed: FailedKeys, out: Settlement) -> Outcome:
+        head = failed.head_of(record)
+        if head is not None or result is SKIPPED:
+            return self._not_attempted(record, head, out)
         if isinstance(result, list):
             out.outputs += result
             return Outcome.EMITTED
@@ -100,8 +99,7 @@ class Settler:
         out.entries.append(self._envelope.dead(record, result))
         out.parked.append(record)
         out.failures.append(result)
-        if self._gates.by_key and record.key is not None:
-            blocked[record.partition, record.key] = record.offset
+        failed.add(record)
         return Outcome.PARKED
 
     def _not_attempted(self, record: Record, head: int | None, out: Settlement) -> Outcome:
@@ -119,7 +117,8 @@ class Settler:
         """The outputs, or a failure when one would be refused by the log for its size."""
         limit = self._max_output_bytes
         for output in outputs:
-            if len(output.value or b"") + OVERHEAD_BYTES > limit and _size(output) > limit:
+            near = len(output.value or b"") + len(output.key or b"") + OVERHEAD_BYTES > limit
+            if (near or len(output.headers) > OWN_HEADERS) and _size(output) > limit:
                 message = f"an output of {_size(output)} bytes is over the {limit} that {output.topic} takes"
                 return Failure(0, FailureClass.CONTRACT, "too-large", "", message)
         return outputs

@@ -8,7 +8,7 @@ from typing import Any
 from heddle.broker.log import Record
 from heddle.contracts import Codec, body_hash
 from heddle.delivery.flow_steps import event_of
-from heddle.delivery.steps import SKIPPED, Result, Run
+from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, FailedKeys, Result, Run
 from heddle.errors import Failure
 from heddle.integration import Delivered, Sink, SinkWriter
 
@@ -18,6 +18,7 @@ class SinkStep:
 
     def __init__(self, sink: Sink[Any], codec: Codec[Any], digest: str) -> None:
         self.digest = digest
+        self.longest_call_s = LONGEST_RUN_S
         self._by_key = sink.order == "park"
         self._codec = codec
         self._writer: SinkWriter[Any] = sink.open()
@@ -31,7 +32,7 @@ class SinkStep:
     def close(self) -> None:
         self._writer.close()
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:  # noqa: ARG002 - the writer has its own time-outs
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - the writer has its own time-outs
         values, undecodable = self._codec.decode_batch([record.value for record in records])
         results: list[Result] = [SKIPPED] * len(records)
         for failure in undecodable:
@@ -49,14 +50,12 @@ class SinkStep:
 
     def _eligible(self, records: Sequence[Record], results: list[Result]) -> list[int]:
         """Indexes to apply: what decoded, less later records of a key whose earlier one did not."""
-        failed: set[tuple[int, bytes | None]] = set()
+        failed = FailedKeys(by_key=self._by_key)
         eligible = []
         for index, record in enumerate(records):
-            lane = (record.partition, record.key)
             if isinstance(results[index], Failure):
-                if self._by_key and record.key is not None:
-                    failed.add(lane)
-            elif lane not in failed:
+                failed.add(record)
+            elif failed.head_of(record) is None:
                 eligible.append(index)
         return eligible
 

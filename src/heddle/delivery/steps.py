@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from heddle.broker.log import Outgoing, Record
 from heddle.delivery.classify import failure_of
-from heddle.errors import AuthError, DependencyDownError, Failure, HeddleError
+from heddle.errors import AuthError, DependencyDownError, Failure, HeddleError, UsageError
 from heddle.event import DerivedIds, HeaderTemplate, ParsedHeaders, parse_headers
 from heddle.integration import Applied
 
 INTERRUPTS = (DependencyDownError, AuthError)
 """What says nothing about the record: it and all after it count as unattempted."""
+
+
+LONGEST_RUN_S = 90.0
+
+
+class Budget:
+    """Until when a batch may begin further records: to its deadline, and only while the worker is not asked to stop.
+
+    `began` is when the call that is under way began, on `time.monotonic`; the watchdog reads it."""
+
+    __slots__ = ("_deadline", "_stop", "began")
+
+    def __init__(self, limit_s: float, stop: threading.Event) -> None:
+        self.began = time.monotonic()
+        self._deadline = self.began + limit_s
+        self._stop = stop
+
+    def begins(self) -> bool:
+        """Whether one more call may begin; if so, it does now."""
+        now = time.monotonic()
+        if now > self._deadline or self._stop.is_set():
+            return False
+        self.began = now
+        return True
+
+    @property
+    def is_spent(self) -> bool:
+        return time.monotonic() > self._deadline or self._stop.is_set()
+
+
+class FailedKeys:
+    """Keys of which a record failed in this batch: later ones of theirs are not attempted. Null keys never are here,
+    nor is any key where order does not matter."""
+
+    def __init__(self, *, by_key: bool) -> None:
+        self._by_key = by_key
+        self._heads: dict[tuple[int, bytes | None], int] = {}
+
+    def add(self, record: Record) -> None:
+        if self._by_key and record.key is not None:
+            self._heads.setdefault((record.partition, record.key), record.offset)
+
+    def head_of(self, record: Record) -> int | None:
+        """Offset of the record that failed before this one."""
+        return self._heads.get((record.partition, record.key)) if self._heads else None
 
 
 class _Skipped:
@@ -37,23 +84,28 @@ class Run(NamedTuple):
 class Step(Protocol):
     """`digest` is the SHA-256 of the code that handles (hex); it goes into revisions and dead letters.
 
+    `longest_call_s`: a call (of a step that begins none one by one: a run) that takes longer ends the process.
+
     `run` raises `PartitionFencedError` (a sink: handshake again, then re-run) and, when nothing at all was
     attempted, `DependencyDownError` or `AuthError`. Bad data never raises."""
 
     digest: str
+    longest_call_s: float
 
     def bump(self, partitions: Iterable[int]) -> None: ...
 
     def release(self, partitions: Iterable[int]) -> None: ...
 
-    def run(self, records: Sequence[Record], deadline: float) -> Run:
-        """`deadline`: on `time.monotonic`, after which no further record is begun."""
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        """In order; no further record is begun once the budget is spent."""
 
     def close(self) -> None: ...
 
 
 class NoFence:
     """Base of the steps whose effects are Kafka's alone: its transaction is the fence."""
+
+    longest_call_s: float = LONGEST_RUN_S
 
     def bump(self, partitions: Iterable[int]) -> None:
         """Nothing to take over."""
@@ -101,27 +153,31 @@ def listed(output: Any, written: type | tuple[type, ...]) -> list[Any]:
         return []
     if isinstance(output, written):
         return [output]
+    if inspect.isawaitable(output):
+        raise UsageError(
+            "the handler returned an awaitable", hint="declare it with `async def`, without a plain wrapper"
+        )
     return list(output)
 
 
-def run_in_order(records: Sequence[Record], deadline: float, by_key: bool, one: Callable[[int, Record], Result]) -> Run:
-    """`one` on each record until the deadline. A failed record's key is skipped from there on; what interrupts
+def run_in_order(records: Sequence[Record], budget: Budget, by_key: bool, one: Callable[[int, Record], Result]) -> Run:
+    """`one` on each record until the budget is spent. A failed record's key is skipped from there on; what interrupts
     cuts the tail: everything before it stands, it and the rest count as unattempted."""
     results: list[Result] = []
-    failed: set[tuple[int, bytes]] = set()
+    failed = FailedKeys(by_key=by_key)
     for index, record in enumerate(records):
-        if time.monotonic() > deadline:
+        if not budget.begins():
             return Run(results)
-        if failed and record.key is not None and (record.partition, record.key) in failed:
+        if failed.head_of(record) is not None:
             results.append(SKIPPED)
             continue
         try:
             result = one(index, record)
         except INTERRUPTS as error:
             return Run(results, error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a handler does not end the worker
             result = failure_of(index, error)
-        if by_key and isinstance(result, Failure) and record.key is not None:
-            failed.add((record.partition, record.key))
+        if isinstance(result, Failure):
+            failed.add(record)
         results.append(result)
     return Run(results)

@@ -17,21 +17,19 @@ import stamina
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from heddle.broker.log import Broker, GroupMetadata, Position, Record, TopicState
+from heddle.broker.log import Admin, Broker, GroupMetadata, Position, Record, TopicState
 from heddle.delivery.assignment import TIMEOUT_S, Assignment
 from heddle.delivery.envelope import Envelope
 from heddle.delivery.gates import Gates
 from heddle.delivery.metadata import Counts
 from heddle.delivery.settle import Settlement, Settler
-from heddle.delivery.steps import Step
+from heddle.delivery.steps import Budget, Step
 from heddle.delivery.subscription import Subscription
-from heddle.delivery.watchdog import Watchdog
+from heddle.delivery.watchdog import Watchdog, within
 from heddle.errors import (
     BrokerError,
     CommitUnknownError,
     DependencyDownError,
-    FencedError,
-    HeddleError,
     StaleGenerationError,
     UsageError,
 )
@@ -41,7 +39,10 @@ from heddle.settings import Settings
 COMMIT_TRIES = 3
 SUMMARY_INTERVAL_S = 10.0
 WAIT_MIN_S, WAIT_MAX_S = 0.2, 5.0
-WATCHDOG_GRACE_S = 30.0
+CLOSE_LIMIT_S = 15.0
+MAX_POLL_INTERVAL_S = 300.0
+LOG_GRACE_S = 5.0
+HANDSHAKE_LIMIT_S = 240.0  # below max.poll.interval
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 
 
@@ -50,7 +51,7 @@ class _Closable(Protocol):
 
 
 class _Stopped(Exception):
-    """SIGTERM came while the worker waited for a dependency; what is in hand stays unsettled."""
+    """SIGTERM came; what is in hand and not begun stays unsettled, for the next owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,18 @@ class Batch:
 class Worker:
     """Runs one subscription until `stop` is set; everything that it cannot mend itself it raises.
 
-    Raises `FencedError` (another process has this instance's name: do not restart), `UsageError` (topics missing),
-    `AuthError`, `OffsetLostError`, `BrokerError`, `BrokerDownError`."""
+    Raises `UsageError` for time limits that do not fit together. `run` raises `FencedError` (another process has this
+    instance's name: do not restart), `UsageError` (topics missing), `AuthError`, `OffsetLostError`, `FormatError`,
+    `BrokerError`, `BrokerDownError`."""
 
     def __init__(self, subscription: Subscription, step: Step, broker: Broker, settings: Settings) -> None:
+        longest_s = settings.batch_deadline_s + step.longest_call_s
+        if longest_s >= MAX_POLL_INTERVAL_S:
+            raise UsageError(
+                f"{subscription.name}: a batch may last {longest_s:g} s, but after {MAX_POLL_INTERVAL_S:g} s without a "
+                "poll the group gives its partitions away",
+                hint="lower HEDDLE_BATCH_DEADLINE_S or the flow's deadline_s",
+            )
         self._subscription = subscription
         self._step = step
         self._settings = settings
@@ -73,7 +82,7 @@ class Worker:
         self._broker = broker
         self._totals = Counts()
         self._summary_due = 0.0
-        self._watchdog = Watchdog(lambda: self._log.error("a handler will not end; ending the process"))
+        self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
 
     @property
     def totals(self) -> Counts:
@@ -83,7 +92,8 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
         self._stop = stop
-        topic, dead_letters, max_bytes = self._topics()
+        admin = self._broker.admin()
+        topic, dead_letters, max_bytes = self._topics(admin)
         self._consumer = self._broker.consumer(
             self._subscription.group, self._subscription.topic, on_release=lambda gone: self._assignment.release(gone)
         )
@@ -94,30 +104,29 @@ class Worker:
         self._gates = gates
         self._settler = Settler(self._step, gates, envelope, max_bytes)
         self._assignment = Assignment(
-            self._subscription, topic, self._consumer, self._producer, reader, self._step, gates, self._log
+            self._subscription, topic, self._consumer, self._producer, reader, admin, self._step, gates, self._log
         )
         try:
             self._producer.init(TIMEOUT_S)
             self._loop()
         finally:
-            self._close(reader, self._producer, self._consumer, self._step)
+            self._close(reader, admin, self._producer, self._consumer, self._step)
 
     def _loop(self) -> None:
         with contextlib.suppress(_Stopped):
             while not self._stop.is_set():
-                batch = self._consume()
-                for records in self._chunks(batch.records):
-                    self._settle(Batch(records, batch.group))
+                self._settle(self._consume())
                 self._summarise()
         self._assignment.release(self._assignment.owned)
         self._log.info("stopped", **self._outcomes())
 
     def _close(self, *parts: _Closable) -> None:
-        """What fails here must not hide what ended the worker."""
+        """What fails or hangs here must not hide what ended the worker."""
         for part in parts:
             try:
-                part.close()
-            except HeddleError as error:
+                with self._watchdog.armed(within(CLOSE_LIMIT_S)):
+                    part.close()
+            except Exception as error:
                 self._log.warning("did not close cleanly", error=str(error))
 
     def _consume(self) -> Batch:
@@ -136,16 +145,21 @@ class Worker:
     def _handshake(self, group: GroupMetadata) -> None:
         """A dependency that is down at this point (the sink's fence) leaves the partitions pending, and paused."""
         try:
-            self._assignment.handshake(group)
+            with self._watchdog.armed(within(HANDSHAKE_LIMIT_S)):
+                self._assignment.handshake(group)
         except DependencyDownError as error:
             self._wait_once(error, WAIT_MIN_S)
 
     def _settle(self, batch: Batch) -> None:
-        """Bring every record of the batch to its outcome, or hand it back with its partition."""
+        """Bring every record of the batch to its outcome, or hand it back with its partition. What is in hand is
+        qualified anew whenever the group may have moved; a part of it, cut by bytes, is one transaction."""
         delays = _delays()
         while batch.records:
+            if self._stop.is_set():
+                raise _Stopped
+            part = batch.records[: self._within_bytes(batch.records)]
             try:
-                settlement = self._attempt(batch.records)
+                settlement = self._attempt(part)
                 if settlement.settled:
                     self._commit(settlement, batch.group)
                     delays = _delays()
@@ -154,7 +168,7 @@ class Worker:
                 batch = self._requalify(batch)
                 continue
             except PartitionFencedError:
-                self._assignment.repeat({record.partition for record in batch.records})
+                self._assignment.repeat({record.partition for record in part})
                 batch = self._requalify(batch)
                 continue
             except DependencyDownError as error:
@@ -165,31 +179,29 @@ class Worker:
                 batch = self._wait(batch, settlement.interrupted, next(delays))
             elif settlement.interrupted is not None:
                 raise settlement.interrupted
-            elif batch.records:
+            elif settlement.settled < len(part):
                 batch = self._requalify(batch)
 
     def _attempt(self, records: list[Record]) -> Settlement:
-        limit = self._settings.batch_deadline_s
-        with self._watchdog.armed(limit + WATCHDOG_GRACE_S):
-            return self._settler.settle(records, time.monotonic() + limit)
+        budget = Budget(self._settings.batch_deadline_s, self._stop)
+        with self._watchdog.armed(lambda: budget.began + self._step.longest_call_s):
+            settlement = self._settler.settle(records, budget)
+        if not settlement.settled and settlement.interrupted is None and not budget.is_spent:
+            raise BrokerError("the step settled nothing, and has not said why")
+        return settlement
 
     def _commit(self, settlement: Settlement, group: GroupMetadata) -> None:
         """One transaction; in-memory state follows only once it has committed."""
         owned = self._assignment.owned
         metadata = {p: owned[p].metadata.settled(settlement.counts(p)) for p in settlement.next_offsets}
         positions = {p: Position(offset, metadata[p].pack()) for p, offset in settlement.next_offsets.items()}
-        began = time.monotonic()
-        try:
+        # librdkafka's own time-out for sending offsets does not hold when a group's coordinator goes away.
+        with self._watchdog.armed(within(2 * self._settings.transaction_timeout_s + LOG_GRACE_S)):
             self._producer.begin()
             self._producer.produce(settlement.outputs)
             self._producer.produce(settlement.entries)
             self._producer.send_offsets(self._subscription.topic, positions, group)
-            self._commit_transaction()
-        except FencedError as error:
-            if time.monotonic() - began < self._settings.transaction_timeout_s:
-                raise
-            # The transaction outlived its time-out (a frozen process): the broker ended it, nobody replaced us.
-            raise BrokerError("the transaction outlived its time-out; starting anew") from error
+        self._commit_transaction()
         for partition, offset in settlement.next_offsets.items():
             owned[partition].settled = offset
             owned[partition].metadata = metadata[partition]
@@ -226,41 +238,33 @@ class Worker:
         if self._stop.wait(delay_s):
             raise _Stopped
 
-    def _chunks(self, records: list[Record]) -> Iterator[list[Record]]:
-        """The batch cut by bytes, so that one transaction stays within memory and time."""
-        start, size = 0, 0
+    def _within_bytes(self, records: list[Record]) -> int:
+        """How many of them, at least one, one transaction may hold, so that it stays within memory and time."""
+        size = 0
         for index, record in enumerate(records):
             size += len(record.value or b"")
-            if size > self._settings.batch_max_bytes and index > start:
-                yield records[start:index]
-                start, size = index, len(record.value or b"")
-        if start < len(records):
-            yield records[start:]
+            if size > self._settings.batch_max_bytes and index:
+                return index
+        return len(records)
 
-    def _topics(self) -> tuple[TopicState, str, int]:
+    def _topics(self, admin: Admin) -> tuple[TopicState, str, int]:
         """The input topic, the dead-letter topic's name, and the largest record that may be written.
 
         Workers create nothing: what is missing is `UsageError`."""
         name, dead_letters = self._subscription.topic, self._subscription.dead_letter_topic
-        admin = self._broker.admin()
-        try:
-            needed = [name, dead_letters, *self._subscription.writes]
-            topics = admin.topics(needed)
-        finally:
-            admin.close()
+        needed = [name, dead_letters, *self._subscription.writes]
+        topics = admin.topics(needed)
         missing = [topic for topic in needed if topic not in topics]
         if missing:
             raise UsageError(f"{self._subscription.name}: no topic {', '.join(missing)}", hint="run `heddle apply`")
         if topics[name].partitions != topics[dead_letters].partitions:
-            raise UsageError(
-                f"{name} and {dead_letters} have different numbers of partitions",
-                hint="run `heddle plan` for what to do",
-            )
-        limits = [
-            int(topics[topic].config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
-            for topic in self._subscription.writes
-        ]
-        return topics[name], dead_letters, min(limits, default=DEFAULT_MAX_MESSAGE_BYTES)
+            problem = f"{name} and {dead_letters} have different numbers of partitions"
+        elif _max_bytes(topics[dead_letters]) < _max_bytes(topics[name]):
+            problem = f"{dead_letters} takes smaller records than {name}, so that some could not be parked"
+        else:
+            writes = [_max_bytes(topics[topic]) for topic in self._subscription.writes]
+            return topics[name], dead_letters, min(writes, default=DEFAULT_MAX_MESSAGE_BYTES)
+        raise UsageError(problem, hint="run `heddle plan` for what to do")
 
     def _report(self, settlement: Settlement) -> None:
         causes: dict[str, int] = {}
@@ -279,6 +283,10 @@ class Worker:
     def _outcomes(self) -> dict[str, int]:
         counts = {str(outcome): n for outcome, n in self._totals.by_outcome.items() if n}
         return counts | ({"recovered": self._totals.recovered} if self._totals.recovered else {})
+
+
+def _max_bytes(topic: TopicState) -> int:
+    return int(topic.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
 
 
 def _delays() -> Iterator[float]:

@@ -28,13 +28,14 @@ FINAL = {
     4: "another process runs under this instance name; give one of them --instance",
     6: "a person has to decide",
 }
-REASONS = {1: "it failed; its last lines say why", 5: "a dependency does not answer", EXIT_STUCK: "a handler hung"}
+REASONS = {1: "it failed; its last lines say why", 5: "a dependency does not answer", EXIT_STUCK: "a call hung"}
 
 
 class AlreadyRunningError(HeddleError):
     """The component runs already on this machine, under the same instance name; exit code 3."""
 
     code = "already-running"
+    exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,6 @@ class Supervisor:
         self._drain_timeout_s = drain_timeout_s
         self._stop = threading.Event()
         self._log = structlog.get_logger()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._final_codes: dict[str, int] = {}
 
     def run(self) -> int:
@@ -79,7 +79,11 @@ class Supervisor:
         delay = BACKOFF_MIN_S
         while not self._stop.is_set():
             started = time.monotonic()
-            code = self._run_once(child)
+            try:
+                code = self._run_once(child)
+            except OSError as error:  # no process or memory to be had: later, perhaps
+                self._log.error("could not start", component=child.name, error=str(error))
+                code = 1
             if self._stop.is_set():
                 return
             if code in FINAL:
@@ -95,7 +99,6 @@ class Supervisor:
     def _run_once(self, child: Child) -> int:
         """Start it and wait for its end; once stopping, pass SIGTERM on and bound the drain."""
         with subprocess.Popen(child.command, stdin=subprocess.DEVNULL) as process:
-            self._processes[child.name] = process
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(0.2)
@@ -139,5 +142,6 @@ def worker_command(name: str, instance: str) -> list[str]:
 
 def _reason(code: int) -> str:
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"killed by {known.get(-code, f'signal {-code}')}"
     return REASONS.get(code, f"exit code {code}")

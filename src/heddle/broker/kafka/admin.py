@@ -53,11 +53,12 @@ class KafkaAdmin:
         found: dict[str, Any] = {}
         with translated("describing topics", self._reasons):
             futures = self._client.describe_topics(TopicCollection(wanted), request_timeout=_TIMEOUT_S)
-            for name, future in futures.items():
+        for name, future in futures.items():
+            with translated(f"describing topic {name}", self._reasons):
                 description = self._known(future)
-                if description is not None:
-                    found[name] = description
-            configs = self._configs(list(found))
+            if description is not None:
+                found[name] = description
+        configs = self._configs(list(found))
         return {name: _state(name, description, configs[name]) for name, description in found.items()}
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
@@ -68,7 +69,9 @@ class KafkaAdmin:
         if not new:
             return
         with translated("creating topics", self._reasons):
-            for future in self._client.create_topics(new, request_timeout=_TIMEOUT_S).values():
+            futures = self._client.create_topics(new, request_timeout=_TIMEOUT_S)
+        for name, future in futures.items():
+            with translated(f"creating topic {name}", self._reasons):
                 self._result(future)
         self._wait_for_leaders({topic.topic: topic.num_partitions for topic in new})
 
@@ -86,7 +89,9 @@ class KafkaAdmin:
         if not wanted:
             return
         with translated("deleting topics", self._reasons):
-            for future in self._client.delete_topics(wanted, request_timeout=_TIMEOUT_S).values():
+            futures = self._client.delete_topics(wanted, request_timeout=_TIMEOUT_S)
+        for name, future in futures.items():
+            with translated(f"deleting topic {name}", self._reasons):
                 self._result(future)
 
     def broker_count(self) -> int:
@@ -126,8 +131,13 @@ class KafkaAdmin:
     def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
         """The settings that a topic has of its own."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        futures = self._client.describe_configs(resources, request_timeout=_TIMEOUT_S) if resources else {}
-        return {resource.name: _own(self._result(future)) for resource, future in futures.items()}
+        with translated("describing settings of topics", self._reasons):
+            futures = self._client.describe_configs(resources, request_timeout=_TIMEOUT_S) if resources else {}
+        found = {}
+        for resource, future in futures.items():
+            with translated(f"describing the settings of topic {resource.name}", self._reasons):
+                found[resource.name] = _own(self._result(future))
+        return found
 
     def _wait_for_leaders(self, topics: Mapping[str, int]) -> None:
         """Creation is done when the controller says so; clients can use a topic once its partitions have leaders."""
@@ -152,13 +162,13 @@ class KafkaAdmin:
             raise
 
     def _result(self, future: Future[Any]) -> Any:
-        """Serve librdkafka's error events while waiting: they tell why there is no answer."""
+        """Serve librdkafka's error events while waiting: they tell why no answer will come."""
         deadline = time.monotonic() + _TIMEOUT_S + _GRACE_S
-        while not future.done() and time.monotonic() < deadline:
+        while not future.done():
             self._client.poll(_POLL_S)
-            if refusal := self._reasons.refusal("administration"):
-                raise refusal
-        return future.result(timeout=0)
+            if self._reasons.is_refused or time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return future.result()
 
 
 def _state(name: str, description: Any, config: Mapping[str, str]) -> TopicState:

@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, Top
 from confluent_kafka import Consumer as Client
 
 from heddle.broker.kafka.config import consumer_config
-from heddle.broker.kafka.failures import PASSING, Reasons, configured, failure, translated
+from heddle.broker.kafka.failures import AUTH, PASSING, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of, records_of
 from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, OnRelease, Position, Rebalance, Record
 from heddle.errors import BrokerError, HeddleError
@@ -93,7 +93,7 @@ class KafkaConsumer:
         return KafkaGroupMetadata(serialised, generation)
 
     def committed(self, partitions: Iterable[int], timeout_s: float) -> dict[int, Position]:
-        with translated(f"committed positions of {self._group}", self._reasons):
+        with translated(f"committed positions of group {self._group} on {self._topic}", self._reasons):
             found = self._client.committed(self._partitions(partitions), timeout_s)
             for partition in found:
                 if partition.error is not None:
@@ -140,6 +140,8 @@ class KafkaConsumer:
     def _problem(self, messages: list[Message[Any, Any]]) -> HeddleError | None:
         """The first event that this consumer will not mend by itself. Records beside it are delivered before it."""
         for partition, error in errors_of(messages):
+            if error.code() in AUTH:  # of the group or the whole topic: the partition that it names is none
+                return failure(error, f"reading {self._topic} as group {self._group}", self._reasons)
             is_ours = partition < 0 or partition in self._started
             if is_ours and error.code() not in PASSING:
                 return failure(error, f"reading {self._topic}/{partition}", self._reasons)
@@ -173,7 +175,8 @@ class KafkaConsumer:
     def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
         revoked = frozenset(p.partition for p in partitions)
         if self._on_release is not None:
-            self._on_release(revoked)
+            # What was lost and came back within one poll is not known to the owner yet, and not his to commit.
+            self._on_release(revoked - self._change.lost - self._change.assigned)
         self._take(revoked=revoked)
         client.incremental_unassign(partitions)
 

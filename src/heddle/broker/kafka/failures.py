@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
+from heddle.broker import advice
 from heddle.errors import (
     AuthError,
     BrokerDownError,
@@ -19,18 +21,23 @@ from heddle.errors import (
     UsageError,
 )
 
-AUTH = frozenset(
+_CREDENTIALS = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
         KafkaError.ILLEGAL_SASL_STATE,
+    }
+)
+_RULES = frozenset(
+    {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
+AUTH = _CREDENTIALS | _RULES
 FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 STALE = frozenset(
     {
@@ -85,39 +92,57 @@ PASSING = DOWN | {
 _REMEMBERED_S = 60.0
 
 
+class _Reason(NamedTuple):
+    text: str
+    noted_s: float
+    is_tls: bool = False
+
+    @property
+    def is_fresh(self) -> bool:
+        return bool(self.text) and time.monotonic() - self.noted_s < _REMEMBERED_S
+
+
 class Reasons:
     """What librdkafka says in the background: why a broker cannot be reached, why it refused us.
 
     Calls then fail with a mere time-out; a reason not older than a minute explains it."""
 
     def __init__(self) -> None:
-        self._auth = self._down = ("", 0.0)
+        self._auth = self._down = _Reason("", 0.0)
 
     def note(self, error: KafkaError) -> None:
         """librdkafka's `error_cb`."""
-        if error.code() in AUTH:
-            self._auth = (error.str(), time.monotonic())
-        elif error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._down = (error.str(), time.monotonic())
-
-    @property
-    def auth(self) -> str:
-        return _fresh(self._auth)
+        code, text, now_s = error.code(), error.str(), time.monotonic()
+        if code in AUTH:
+            self._auth = _Reason(text, now_s)
+        elif code in (KafkaError._SSL, KafkaError._TRANSPORT) and advice.is_about_certificates(text):
+            self._auth = _Reason(text, now_s, is_tls=True)
+        elif code != KafkaError._ALL_BROKERS_DOWN:
+            self._down = _Reason(text, now_s)
 
     @property
     def down(self) -> str:
-        return _fresh(self._down)
+        return self._down.text if self._down.is_fresh else ""
+
+    @property
+    def is_refused(self) -> bool:
+        return self._auth.is_fresh
 
     def refusal(self, doing: str) -> AuthError | None:
-        """What to raise where nothing comes because we are refused."""
-        return _auth_error(doing, self.auth) if self.auth else None
+        """What to raise where nothing comes because we are refused, or one side distrusts the other's certificate."""
+        if not self.is_refused:
+            return None
+        if self._auth.is_tls:
+            return AuthError(f"{doing}: TLS with Kafka fails ({self._auth.text})", hint=advice.CERTIFICATES)
+        return AuthError(f"{doing}: refused by Kafka ({self._auth.text})", hint=advice.CREDENTIALS)
 
 
 def failure(error: KafkaError, doing: str, reasons: Reasons) -> HeddleError:
     """The error to raise for `error`, which came while `doing` ("committing", "creating topics")."""
     code = error.code()
     if code in AUTH:
-        return _auth_error(doing, error.str())
+        hint = advice.RULES if code in _RULES else advice.CREDENTIALS
+        return AuthError(f"{doing}: refused by Kafka ({error.str()})", hint=hint)
     if code in FENCED:
         return FencedError(
             f"{doing}: another process has taken over this transactional id",
@@ -133,10 +158,10 @@ def failure(error: KafkaError, doing: str, reasons: Reasons) -> HeddleError:
     if code in UNKNOWN_TOPIC:
         return BrokerError(f"{doing}: no such topic or partition", hint="run `heddle apply`")
     if code in DOWN:
-        if reasons.auth:
-            return _auth_error(doing, reasons.auth)
+        if refusal := reasons.refusal(doing):
+            return refusal
         detail = reasons.down or error.str()
-        return BrokerDownError(f"{doing}: no answer from Kafka ({detail})", hint="check the brokers and the settings")
+        return BrokerDownError(f"{doing}: no answer from Kafka ({detail})", hint=advice.DOWN)
     return BrokerError(f"{doing}: {error.str()} ({error.name()})", hint="see the broker's log")
 
 
@@ -156,12 +181,3 @@ def configured() -> Iterator[None]:
         yield
     except KafkaException as error:
         raise UsageError(f"Kafka settings: {error.args[0].str()}", hint="correct HEDDLE_KAFKA") from error
-
-
-def _auth_error(doing: str, reason: str) -> AuthError:
-    return AuthError(f"{doing}: refused by Kafka ({reason})", hint="check credentials and access rules")
-
-
-def _fresh(reason: tuple[str, float]) -> str:
-    text, noted_s = reason
-    return text if text and time.monotonic() - noted_s < _REMEMBERED_S else ""

@@ -18,15 +18,16 @@ from heddle.errors import (
     BrokerDownError,
     BrokerError,
     CommitUnknownError,
-    FencedError,
     HeddleError,
     StaleGenerationError,
+    TransactionExpiredError,
 )
 from heddle.settings import Settings
 
 _QUEUE_FULL_WAIT_S = 0.05
 _INIT_SLICE_S = 1.0  # the call resumes; between two we learn why it takes long
 _CLOSE_TIMEOUT_S = 5.0
+_ASK_TIMEOUT_S = 2.0
 
 
 class KafkaProducer:
@@ -49,7 +50,7 @@ class KafkaProducer:
             try:
                 return self._client.init_transactions(max(min(left, _INIT_SLICE_S), 0.001))
             except KafkaException as error:
-                self._client.poll(0)
+                self._serve_events(doing)
                 if refusal := self._reasons.refusal(doing):
                     raise refusal from error
                 reason: KafkaError = error.args[0]
@@ -57,8 +58,9 @@ class KafkaProducer:
                     raise failure(reason, doing, self._reasons) from error
 
     def begin(self) -> None:
-        self._client.poll(0)  # serves librdkafka's error and log events; nothing else polls a producer
-        with translated(f"beginning a transaction of {self._id}", self._reasons):
+        doing = f"beginning a transaction of {self._id}"
+        self._serve_events(doing)
+        with translated(doing, self._reasons):
             self._client.begin_transaction()
         self._is_open, self._began_s = True, time.monotonic()
         self._batches.clear()
@@ -117,16 +119,23 @@ class KafkaProducer:
                 self.abort(_CLOSE_TIMEOUT_S)
         del self._client
 
+    def _serve_events(self, doing: str) -> None:
+        """librdkafka's error and log events; nothing else polls a producer. A fatal one is raised by the poll."""
+        with translated(doing, self._reasons):
+            self._client.poll(0)
+
     def _produce_when_possible(self, record: Outgoing) -> None:
         """The local queue is full: wait for deliveries, at most as long as the transaction may last."""
         while time.monotonic() - self._began_s < self._transaction_timeout_s:
-            self._client.poll(_QUEUE_FULL_WAIT_S)
             try:
+                self._client.poll(_QUEUE_FULL_WAIT_S)
                 return self._client.produce(
                     record.topic, record.value, record.key, record.partition, headers=list(record.headers)
                 )
             except BufferError:
                 continue
+            except KafkaException as error:
+                raise self._failure(error.args[0], "producing") from error
         raise BrokerDownError(f"producing to {record.topic}: the local queue stays full", hint="check the brokers")
 
     def _ended(self) -> None:
@@ -137,14 +146,26 @@ class KafkaProducer:
         code, doing = error.code(), f"{doing} in a transaction of {self._id}"
         if code in TOO_LARGE:
             return BrokerError(f"{doing}: a record is too large for its topic; largest: {self._largest()}")
+        if code in (KafkaError._INCONSISTENT, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            return self._undelivered(error, doing)
         if code in FENCED and time.monotonic() - self._began_s >= self._transaction_timeout_s:
-            return FencedError(
+            return TransactionExpiredError(
                 f"{doing}: the transaction outlived its time-out of {self._transaction_timeout_s:g} s",
-                hint="the broker has ended it; start the worker anew",
+                hint="the broker has ended it, nobody has replaced us; start the worker anew",
             )
         if error.fatal() and code not in FENCED | STALE | AUTH:
             return BrokerError(f"{doing}: {error.str()} ({error.name()}, fatal)", hint="start the worker anew")
         return failure(error, doing, self._reasons)
+
+    def _undelivered(self, error: KafkaError, doing: str) -> HeddleError:
+        """librdkafka says that records were not delivered, not whereto: ask each topic."""
+        topics = sorted({record.topic for batch in self._batches for record in batch})
+        for topic in topics:
+            with contextlib.suppress(KafkaException):
+                problem = self._client.list_topics(topic, _ASK_TIMEOUT_S).topics[topic].error
+                if problem is not None:
+                    return failure(problem, f"{doing}: writing to {topic}", self._reasons)
+        return failure(error, f"{doing}: writing to {', '.join(topics)}", self._reasons)
 
     def _largest(self) -> str:
         sizes: dict[str, int] = {}

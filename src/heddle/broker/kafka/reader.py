@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,16 +11,18 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from heddle.broker.kafka.config import reader_config
-from heddle.broker.kafka.failures import PASSING, Reasons, configured, failure, translated
+from heddle.broker.kafka.failures import PASSING, UNKNOWN_TOPIC, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of, records_of
 from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Record
 from heddle.errors import BrokerDownError, HeddleError
 from heddle.settings import Settings
 
-_BATCH = 10_000
+_BATCH = 1_000
 _POLL_S = 0.1
 _SETTLE_POLL_S = 0.005
 _ASSIGN_TIMEOUT_S = 10.0
+_SLICE_S = 1.0
+_SLICE_SLACK_S = 0.1
 # librdkafka looks for a group's coordinator even where nobody joins the group; that we may not is no failure.
 _PASSING = PASSING | {KafkaError.GROUP_AUTHORIZATION_FAILED}
 
@@ -53,21 +55,25 @@ class KafkaReader:
         self._deferred = problem
         return records
 
-    def read_range(
+    def scan(
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
-    ) -> list[Record]:
-        deadline = time.monotonic() + timeout_s
+    ) -> Iterator[Record]:
         if settled:
-            self._settle(topic, partition, deadline)
+            self._settle(topic, partition, time.monotonic() + timeout_s)
         first, end = self._watermarks(topic, partition, timeout_s)
         start = first if start == BEGINNING else start
         if start >= end:
-            return []
+            return
         self._assign(topic, [TopicPartition(topic, partition, start)])
         try:
-            return self._read_until(end, deadline)
+            yield from self._read_until(end, timeout_s)
         finally:
             self._assign(topic, [])
+
+    def read_range(
+        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
+    ) -> list[Record]:
+        return list(self.scan(topic, partition, timeout_s, start, settled=settled))
 
     def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int:
         return self._watermarks(topic, partition, timeout_s)[1]
@@ -96,21 +102,23 @@ class KafkaReader:
         """Asks for ends that include open transactions; reads nothing."""
         return Client(reader_config(self._settings, self._reasons) | {"isolation.level": "read_uncommitted"})
 
-    def _read_until(self, end: int, deadline: float) -> list[Record]:
+    def _read_until(self, end: int, timeout_s: float) -> Iterator[Record]:
         """The tail before `end` may be a transaction marker or aborted records, which bring no message: the partition's
         end-of-file event, or a later record, then says that we are through."""
-        records: list[Record] = []
+        deadline = time.monotonic() + timeout_s
         while True:
             with translated(f"reading {self._topic}", self._reasons):
                 messages = self._client.consume(1, _POLL_S)
                 messages += self._client.consume(_BATCH, 0)
             found = records_of(self._topic, messages)
-            records += found
             if problem := self._problem(messages):
                 raise problem
+            yield from (record for record in found if record.offset < end)
             offset = max((m.offset() or 0 for m in messages), default=0)
             if offset >= end or (found and offset == end - 1):
-                return [record for record in records if record.offset < end]
+                return
+            if found:
+                deadline = time.monotonic() + timeout_s
             if time.monotonic() > deadline:
                 raise BrokerDownError(f"reading {self._topic} to offset {end} took too long", hint="check the brokers")
 
@@ -127,16 +135,34 @@ class KafkaReader:
         return first if offset == BEGINNING else end
 
     def _watermarks(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
-        with translated(f"offsets of {topic}/{partition}", self._reasons):
-            try:
-                return self._client.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
-            except KafkaException:
-                if not self._client.assignment():
-                    self._client.poll(0)  # brings the reason, and cannot bring a record
-                raise
+        """Asks in slices: between two we learn why there is no answer."""
+        doing, place, deadline = f"offsets of {topic}/{partition}", TopicPartition(topic, partition), _in(timeout_s)
+        with translated(doing, self._reasons):
+            while True:
+                slice_end = min(deadline, _in(_SLICE_S))
+                try:
+                    return self._client.get_watermark_offsets(place, max(slice_end - time.monotonic(), 0.001))
+                except KafkaException as error:
+                    if not self._client.assignment():
+                        self._client.poll(0)  # brings the reason, and cannot bring a record
+                    if error.args[0].code() in UNKNOWN_TOPIC:
+                        self._raise_if_refused(topic)
+                    is_answer = time.monotonic() < slice_end - _SLICE_SLACK_S
+                    if is_answer or self._reasons.is_refused or time.monotonic() >= deadline:
+                        raise
+
+    def _raise_if_refused(self, topic: str) -> None:
+        """A topic that we may not see looks like none, unless it is asked for by name."""
+        problem = self._client.list_topics(topic, _ASSIGN_TIMEOUT_S).topics[topic].error
+        if problem is not None:
+            raise KafkaException(problem)
 
     def _problem(self, messages: list[Message[Any, Any]]) -> HeddleError | None:
         for partition, error in errors_of(messages):
             if error.code() not in _PASSING:
                 return failure(error, f"reading {self._topic}/{partition}", self._reasons)
         return None if messages else self._reasons.refusal(f"reading {self._topic}")
+
+
+def _in(seconds: float) -> float:
+    return time.monotonic() + seconds

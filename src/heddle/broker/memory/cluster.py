@@ -12,7 +12,7 @@ from heddle.broker.log import ANY_PARTITION, Outgoing, Position, Record, TopicSp
 from heddle.broker.memory.groups import Group, MemoryGroupMetadata
 from heddle.broker.memory.partitions import Decision, PartitionLog, Topic, Transaction
 from heddle.broker.murmur2 import partition_of
-from heddle.errors import BrokerDownError, BrokerError, FencedError
+from heddle.errors import BrokerDownError, BrokerError, FencedError, TransactionExpiredError
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 MAX_METADATA_BYTES = 4095
@@ -25,6 +25,7 @@ class Owner:
 
     epoch: int = -1
     transaction: Transaction | None = None
+    has_expired: bool = False
 
 
 class Cluster:
@@ -86,6 +87,7 @@ class Cluster:
         if owner.transaction is not None:
             self._end(owner, Decision.ABORTED)
         owner.epoch += 1
+        owner.has_expired = False
         return owner.epoch
 
     def append(self, transactional_id: str, epoch: int, records: Iterable[Outgoing]) -> None:
@@ -134,6 +136,7 @@ class Cluster:
             if owner.transaction is not None and owner.transaction.began_s < oldest_s:
                 self._end(owner, Decision.ABORTED)
                 owner.epoch += 1
+                owner.has_expired = True
 
     def _transaction(self, transactional_id: str, epoch: int) -> Transaction:
         owner = self._check_epoch(transactional_id, epoch)
@@ -144,9 +147,13 @@ class Cluster:
     def _check_epoch(self, transactional_id: str, epoch: int) -> Owner:
         self.expire_transactions()
         owner = self._owners[transactional_id]
+        if owner.epoch != epoch and owner.has_expired:
+            raise TransactionExpiredError(
+                f"the transaction of {transactional_id} outlived its time-out", hint="start the worker anew"
+            )
         if owner.epoch != epoch:
             raise FencedError(
-                f"transactional id {transactional_id} has a newer owner, or its transaction outlived its time-out",
+                f"transactional id {transactional_id} has a newer owner",
                 hint="another process runs under this instance name; this one must stop",
             )
         return owner

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, OnRelease, Position, Rebalance, Record
 from heddle.broker.memory.cluster import Cluster
@@ -144,7 +144,7 @@ class MemoryConsumer:
         member.generation = member.granted
         revoked, assigned = self._owned - member.target, member.target - self._owned
         if revoked and self._on_release is not None:
-            self._on_release(revoked)
+            self._on_release(revoked - self._change.lost - self._change.assigned)
         self._take(assigned=assigned, revoked=revoked)
         if revoked:  # what we gave back goes to its new owner in the next generation
             self._group.rebalance()
@@ -175,6 +175,11 @@ class MemoryReader:
     def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
         with self._cluster.changed:
             return self._fetcher.fill(max_records, max_wait_s, lambda: False)
+
+    def scan(
+        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
+    ) -> Iterator[Record]:
+        yield from self.read_range(topic, partition, timeout_s, start, settled=settled)
 
     def read_range(
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False

@@ -11,7 +11,7 @@ from heddle.broker.log import GroupMetadata, Outgoing, Position
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.groups import MemoryGroupMetadata
 from heddle.broker.memory.partitions import Decision
-from heddle.errors import BrokerError, FencedError
+from heddle.errors import BrokerError, FencedError, TransactionExpiredError
 
 
 class MemoryProducer:
@@ -38,7 +38,7 @@ class MemoryProducer:
         with self._cluster.changed:
             try:
                 self._cluster.append(self._id, self._opened(), records)
-            except FencedError as error:
+            except (FencedError, TransactionExpiredError) as error:
                 self._failure = error
             except BrokerError as error:
                 self._failure = error
@@ -64,7 +64,7 @@ class MemoryProducer:
 
     def close(self) -> None:
         if self._is_open:
-            with contextlib.suppress(FencedError):
+            with contextlib.suppress(FencedError, TransactionExpiredError):
                 self.abort(0)
         self._is_open = False
 
