@@ -120,8 +120,10 @@ class Application:
             moment(POLL_S)
         return time.monotonic() - began
 
-    def says(self, text: str) -> bool:
-        return text in self.log.read_text(errors="replace")
+    def said(self, text: str) -> Callable[[], bool]:
+        """The condition that the log says this, from now on. Runs of blanks count as one."""
+        known = len(self.log.read_text(errors="replace"))
+        return lambda: text in " ".join(self.log.read_text(errors="replace")[known:].split())
 
     def last_lines(self, count: int = 60) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])

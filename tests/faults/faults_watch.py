@@ -105,17 +105,18 @@ def locked_ledger(dsn: str) -> Iterator[None]:
 
 def sink_waits_for_table(dsn: str) -> bool:
     """Whether the sink's session waits for a table's lock: in the middle of its transaction, fence in hand."""
-    return ("Lock", "relation") in _sink_waits(dsn)
+    return any((kind, event) == ("Lock", "relation") for kind, event, _ in _sink_sessions(dsn))
 
 
 def sink_waits_in_commit(dsn: str) -> bool:
     """Whether the sink's session is inside COMMIT, waiting for a standby."""
-    return ("IPC", "SyncRep") in _sink_waits(dsn)
+    return any(event == "SyncRep" and statement == "COMMIT" for _, event, statement in _sink_sessions(dsn))
 
 
-def _sink_waits(dsn: str) -> list[tuple[object, ...]]:
-    activity = "select wait_event_type, wait_event from pg_stat_activity where application_name = %s"
-    return query(dsn, activity, SINK_SESSION)
+def _sink_sessions(dsn: str) -> list[tuple[str, str, str]]:
+    """What each waits for, and its statement."""
+    sessions = "select wait_event_type, wait_event, query from pg_stat_activity where application_name = %s"
+    return [(str(kind), str(event), str(statement)) for kind, event, statement in query(dsn, sessions, SINK_SESSION)]
 
 
 def query(dsn: str, text: str, *parameters: Any) -> list[tuple[Any, ...]]:
