@@ -86,7 +86,7 @@ class KafkaProducer:
             raise StaleGenerationError("this consumer is no member of its group", hint="abort, poll, re-run")
         offsets = [TopicPartition(topic, p, position.offset, position.metadata) for p, position in positions.items()]
         try:
-            self._client.send_offsets_to_transaction(offsets, group.serialised, self._transaction_timeout_s)
+            self._send_offsets(offsets, group)
         except KafkaException as error:
             raise self._failure(error.args[0], "sending offsets") from error
 
@@ -123,6 +123,17 @@ class KafkaProducer:
         """librdkafka's error and log events; nothing else polls a producer. A fatal one is raised by the poll."""
         with translated(doing, self._reasons):
             self._client.poll(0)
+
+    def _send_offsets(self, offsets: list[TopicPartition], group: KafkaGroupMetadata) -> None:
+        """When the records of this transaction are refused meanwhile, librdkafka calls that a wrong state; asked again
+        it names the refusal. Offsets that were taken after all may be sent twice."""
+        arguments = (offsets, group.serialised, self._transaction_timeout_s)
+        try:
+            self._client.send_offsets_to_transaction(*arguments)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise
+            self._client.send_offsets_to_transaction(*arguments)
 
     def _produce_when_possible(self, record: Outgoing) -> None:
         """The local queue is full: wait for deliveries, at most as long as the transaction may last."""

@@ -86,9 +86,7 @@ class KafkaReader:
 
     def _settle(self, topic: str, partition: int, deadline: float) -> None:
         """Wait until the last stable offset reaches what is the end now, open transactions included."""
-        place = TopicPartition(topic, partition)
-        with translated(f"offsets of {topic}/{partition}", self._reasons):
-            end = self._uncommitted.get_watermark_offsets(place, max(deadline - time.monotonic(), 0.1))[1]
+        end = self._watermarks(topic, partition, max(deadline - time.monotonic(), 0.1), self._uncommitted)[1]
         while self.last_stable_offset(topic, partition, max(deadline - time.monotonic(), 0.1)) < end:
             if time.monotonic() > deadline:
                 raise BrokerDownError(
@@ -134,17 +132,19 @@ class KafkaReader:
         first, end = self._watermarks(topic, partition, _ASSIGN_TIMEOUT_S)
         return first if offset == BEGINNING else end
 
-    def _watermarks(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
+    def _watermarks(
+        self, topic: str, partition: int, timeout_s: float, asking: Client | None = None
+    ) -> tuple[int, int]:
         """Asks in slices: between two we learn why there is no answer."""
-        doing, place, deadline = f"offsets of {topic}/{partition}", TopicPartition(topic, partition), _in(timeout_s)
-        with translated(doing, self._reasons):
+        client, place, deadline = asking or self._client, TopicPartition(topic, partition), _in(timeout_s)
+        with translated(f"offsets of {topic}/{partition}", self._reasons):
             while True:
                 slice_end = min(deadline, _in(_SLICE_S))
                 try:
-                    return self._client.get_watermark_offsets(place, max(slice_end - time.monotonic(), 0.001))
+                    return client.get_watermark_offsets(place, max(slice_end - time.monotonic(), 0.001))
                 except KafkaException as error:
-                    if not self._client.assignment():
-                        self._client.poll(0)  # brings the reason, and cannot bring a record
+                    if not client.assignment():
+                        client.poll(0)  # brings the reason, and cannot bring a record
                     if error.args[0].code() in UNKNOWN_TOPIC:
                         self._raise_if_refused(topic)
                     is_answer = time.monotonic() < slice_end - _SLICE_SLACK_S
