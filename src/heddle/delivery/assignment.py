@@ -8,7 +8,6 @@ The order is the guarantee: restoring gates before the former owner's commit had
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,10 +18,9 @@ from heddle.delivery.gates import Gates
 from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import Subscription
-from heddle.errors import BrokerError, HeddleError, OffsetLostError, StaleGenerationError
+from heddle.errors import BrokerError, HeddleError, StaleGenerationError
 
 TIMEOUT_S = 30.0
-END_SETTLES_S, END_POLL_S = 3.0, 0.05
 
 
 @dataclass(slots=True)
@@ -136,43 +134,22 @@ class Assignment:
         committed = self._consumer.committed(partitions, TIMEOUT_S)
         found = {}
         for partition, position in committed.items():
-            first, end = self._range(partition, position.offset)
             if position.offset == NEVER_COMMITTED:
-                offset, metadata = self._first_start(partition, first, end), PartitionMetadata()
+                offset, metadata = self._first_start(partition), PartitionMetadata()
             else:
                 offset, metadata = position.offset, PartitionMetadata.unpack(position.metadata)
-                self._check_range(partition, offset, first, end)
             if partition not in self._repeated:
                 metadata = metadata.taken_over(self._topic.partitions)
             found[partition] = Owned(offset, offset, metadata)
         return found
 
-    def _first_start(self, partition: int, first: int, end: int) -> int:
+    def _first_start(self, partition: int) -> int:
         """Where a partition that never committed begins: where the subscription declares it, save for one that was
         added to a topic which the group knew without it: that is read whole."""
+        first, end = self._consumer.watermarks(partition, TIMEOUT_S)
         if self._subscription.start == "earliest":
             return first
         everywhere = range(self._topic.partitions)
         known = self._admin.group_positions(self._subscription.group, self._topic.name, everywhere).values()
         counts = [PartitionMetadata.unpack(p.metadata).partitions for p in known if p.offset != NEVER_COMMITTED]
         return first if counts and partition >= max(counts) else end
-
-    def _range(self, partition: int, offset: int) -> tuple[int, int]:
-        """What the log holds. A leader that has just taken over may not know its end yet: give it a moment before an
-        offset beyond it is believed to be lost."""
-        deadline = time.monotonic() + END_SETTLES_S
-        while True:
-            first, end = self._consumer.watermarks(partition, TIMEOUT_S)
-            if offset <= end or time.monotonic() > deadline:
-                return first, end
-            time.sleep(END_POLL_S)
-
-    def _check_range(self, partition: int, offset: int, first: int, end: int) -> None:
-        if first <= offset <= end:
-            return
-        raise OffsetLostError(
-            f"{self._subscription.name} stands at offset {offset} of {self._topic.name}/{partition}, "
-            f"which now holds {first} to {end}",
-            hint="records were deleted before they were read, or the topic was made again; "
-            "decide where to go on and set the group's offset there with Kafka's own tools while the worker is stopped",
-        )
