@@ -61,6 +61,8 @@ def main() -> int:
             return _play(options, log)
     except (DemoError, HeddleError) as error:
         console.print(f"demo: {error}", style="red")
+        if hint := getattr(error, "hint", ""):
+            console.print(f"  {hint}")
         console.print(f"  the workers' log: {LOG.relative_to(ROOT)}")
         return 1
 

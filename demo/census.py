@@ -16,7 +16,7 @@ from heddle.broker.log import Record
 from heddle.delivery import envelope
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import Subscription
-from heddle.event import ID, SOURCE
+from heddle.event import ID, SOURCE, TRACEPARENT
 from heddle.integration import Outcome
 from heddle.operations.lag import SubscriptionLag, subscription_lag
 
@@ -75,6 +75,7 @@ def take_census(
     _check_conservation(census, rows, subscriptions, kept, accepted)
     _check_outputs(census, subscriptions, kept)
     _check_dead_letters(census, expected, kept)
+    _check_traces(census, kept)
     _check_effects(census, kept, dsn)
     _check_ledger(census, run, expected, dsn)
     _measure_latency(census, kept["ledger.entry.v1"], sent_at, kept["crm-deals.raw"], dsn)
@@ -185,6 +186,16 @@ def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> Non
 def _same_money(billed: dict[str, Decimal], want: dict[str, Decimal]) -> bool:
     """Deals won for nothing have no debit other than zero, which is no line to compare."""
     return billed == {key: value for key, value in want.items() if value}
+
+
+def _check_traces(census: Census, kept: dict[str, list[Record]]) -> None:
+    """The gateway began a trace for each delivery; nothing on the way may lose it or begin another."""
+    raw = [record for topic, records in kept.items() if topic.endswith(".raw") for record in records]
+    begun = {_header(record, TRACEPARENT) for record in raw}
+    entries = kept["ledger.entry.v1"]
+    census.checks["each ledger entry carries the trace of a delivery"] = "" not in begun and all(
+        _header(entry, TRACEPARENT) in begun for entry in entries
+    )
 
 
 def _measure_latency(
