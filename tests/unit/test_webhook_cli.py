@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import heddle.cli.webhook  # noqa: F401  # adds its commands to the app
-from heddle.cli.main import app, exit_code
+from heddle.cli.main import app
 from heddle.errors import HeddleError, UsageError
 from heddle.sources.signatures import SCHEMES
 
@@ -40,7 +40,7 @@ def verify(folder: Path, *more: str, scheme: str = "standard-webhooks") -> Resul
 
 def code_of(result: Result) -> int:
     """As `heddle.cli.main.main` would exit."""
-    return exit_code(result.exception) if isinstance(result.exception, HeddleError) else result.exit_code
+    return result.exception.exit_code if isinstance(result.exception, HeddleError) else result.exit_code
 
 
 def document(result: Result) -> Any:
