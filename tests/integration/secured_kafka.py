@@ -97,13 +97,27 @@ class SecuredKafka(Kafka):
             self._admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
         return self._admin
 
-    def add_user(self, name: str, password: str) -> None:
+    def add_user(self, name: str, password: str, rules: Iterable[Rule]) -> None:
+        """Returns when the user can log in: the broker learns of users a moment after the controller took them."""
+        self._allow(name, rules)
         credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(name, credentials, password.encode())
         for future in self.administer.alter_user_scram_credentials([change]).values():
             future.result(_TIMEOUT_S)
+        AdminClient(
+            {
+                "bootstrap.servers": f"{HOST}:{self.sasl_port}",
+                "security.protocol": "SASL_SSL",
+                "sasl.mechanisms": "SCRAM-SHA-512",
+                "sasl.username": name,
+                "sasl.password": password,
+                "ssl.ca.location": str(self.authority.write(self.folder)),
+                "reconnect.backoff.max.ms": 100,
+                "log_level": 0,
+            }
+        ).list_topics(timeout=_TIMEOUT_S)
 
-    def allow(self, user: str, rules: Iterable[Rule]) -> None:
+    def _allow(self, user: str, rules: Iterable[Rule]) -> None:
         bindings = [
             AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
             for kind, name, operation in rules

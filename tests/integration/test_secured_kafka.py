@@ -71,14 +71,11 @@ Connect = Callable[..., Settings]
 def cluster() -> Iterator[SecuredKafka]:
     with secured_kafka() as kafka:
         for user, rules in (("worker", WORKER_RULES), ("gateway", GATEWAY_RULES), ("deployer", DEPLOYER_RULES)):
-            kafka.add_user(user, PASSWORD)
-            kafka.allow(user, rules)
+            kafka.add_user(user, PASSWORD, rules)
         with closing(owners(kafka).admin()) as admin:
             admin.create_topics([TopicSpec(FORBIDDEN, 1, replication=1)])
         with closing(KafkaBroker(scram(kafka, "deployer")).admin()) as admin:
             admin.create_topics([TopicSpec(topic, 1, replication=1) for topic in TOPICS])
-            admin.alter_topic(FLOW.topic, {"retention.ms": "86400000"})
-            assert admin.topics(TOPICS)[FLOW.topic].config == {"retention.ms": "86400000"}
         feed(kafka, b"an old dead letter", FLOW.dead_letter_topic)
         yield kafka
 
@@ -238,6 +235,16 @@ def refusal(call: Callable[[], object]) -> AuthError:
 
 
 @pytest.mark.stack
+def test_a_deployer_changes_a_topic_with_its_rules(cluster: SecuredKafka) -> None:
+    wanted = {"retention.ms": "86400000"}
+    with closing(KafkaBroker(scram(cluster, "deployer")).admin()) as admin:
+        admin.alter_topic(FLOW.topic, wanted)
+        deadline = time.monotonic() + TIMEOUT_S
+        while admin.topics([FLOW.topic])[FLOW.topic].config != wanted:  # the broker learns of it a moment later
+            assert time.monotonic() < deadline, "the change is not seen"
+
+
+@pytest.mark.stack
 @pytest.mark.parametrize("connect", [scram, mutual_tls])
 def test_a_worker_settles_with_its_rules(cluster: SecuredKafka, connect: Connect) -> None:
     feed(cluster, uuid.uuid4().bytes)
@@ -250,8 +257,7 @@ def test_a_worker_settles_with_its_rules(cluster: SecuredKafka, connect: Connect
 @pytest.mark.parametrize("left_out", WORKER_RULES, ids=str)
 def test_a_worker_without_one_of_its_rules_is_told_which(cluster: SecuredKafka, left_out: Rule) -> None:
     user = f"worker-{WORKER_RULES.index(left_out)}"
-    cluster.add_user(user, PASSWORD)
-    cluster.allow(user, (rule for rule in WORKER_RULES if rule is not left_out))
+    cluster.add_user(user, PASSWORD, (rule for rule in WORKER_RULES if rule is not left_out))
     feed(cluster, b"waits")
     error = refusal(lambda: settle_one(scram(cluster, user)))
     assert left_out.name in str(error)
