@@ -75,6 +75,7 @@ class UsageError(HeddleError):
 
     failure_class = FailureClass.OURS
     code = "usage"
+    exit_code = 2
 
 
 class ContractError(HeddleError):
@@ -117,6 +118,7 @@ class DependencyDownError(HeddleError):
 
     failure_class = FailureClass.DEPENDENCY_DOWN
     code = "dependency-down"
+    exit_code = 5
 
 
 class TransientError(HeddleError):
@@ -127,6 +129,7 @@ class TransientError(HeddleError):
 class AuthError(HeddleError):
     failure_class = FailureClass.AUTH
     code = "auth"
+    exit_code = 6
 
 
 class BrokerError(HeddleError):
@@ -164,6 +167,3 @@ class OffsetLostError(BrokerError):
 class BrokerDownError(BrokerError):
     code = "broker-down"
     exit_code = 5
-    exit_code = 6
-    exit_code = 5
-    exit_code = 2
