@@ -95,7 +95,9 @@ class Scene:
     def read(self, topic: str) -> list[Record]:
         reader = self.broker.reader()
         try:
-            return [r for partition in range(self.partitions) for r in reader.read_range(topic, partition, 30)]
+            return [
+                r for partition in range(self.partitions) for r in reader.read_range(topic, partition, 30, settled=True)
+            ]
         finally:
             reader.close()
 
