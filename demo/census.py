@@ -86,7 +86,9 @@ def _since(broker: KafkaBroker, topic: str, ends: dict[int, int]) -> list[Record
     reader = broker.reader()
     try:
         return [
-            r for partition, start in ends.items() for r in reader.read_range(topic, partition, READ_TIMEOUT_S, start)
+            r
+            for partition, start in ends.items()
+            for r in reader.read_range(topic, partition, READ_TIMEOUT_S, start, settled=True)
         ]
     finally:
         reader.close()
