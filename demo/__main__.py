@@ -204,7 +204,7 @@ def _next_steps(keep: bool, failed: list[str], supervisor: int) -> None:
             ("status", "the servers"),
             ("down", "stop the servers; `make demo` starts them again"),
         ):
-            console.print(f"  .venv/bin/heddle {command:<55} {what}")
+            console.print(f"  .venv/bin/heddle {command}  [dim]# {what}[/dim]", soft_wrap=True)
         console.print(f"The workers stop with: kill {supervisor}")
     else:
         console.print("Every invariant holds. Next: `make demo KEEP=1` leaves it running to explore.")
