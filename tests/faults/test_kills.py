@@ -81,7 +81,7 @@ class Assassin:
                 self.inside += 1
                 break
             process.resume()
-            moment(self._dice.random() * 0.05)
+            moment(self._dice.random() * 0.01)
         process.kill()
 
 

@@ -25,6 +25,7 @@ SESSION_TIMEOUT_S = 6.0
 # A new process on a busy machine: to import, to join, to take over.
 START_ALLOWANCE_S = 20.0
 
+ANYWHERE, UNCOMMITTED, EXPIRED = "frozen anywhere", "frozen with records uncommitted", "frozen until they expired"
 LATE = pytest.mark.skipif(os.environ.get("HEDDLE_FAULTS") != "full", reason="takes long; `make faults` runs it")
 
 pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(300)]
@@ -39,14 +40,15 @@ def load(app: Application, watch: Watch) -> Iterator[Load]:
             yield load
 
 
-@pytest.mark.parametrize("wakes", ["in time for the broker", pytest.param("after the broker gave it up", marks=LATE)])
+@pytest.mark.parametrize("how", [ANYWHERE, UNCOMMITTED, pytest.param(EXPIRED, marks=LATE)])
 def test_a_frozen_flow_writes_nothing_once_it_is_replaced(
-    app: Application, watch: Watch, load: Load, wakes: str, record_property: Callable[[str, object], None]
+    app: Application, watch: Watch, load: Load, how: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Its transaction is still open when it wakes, so that its generation alone can refuse it; or timed out."""
-    with frozen(freeze_with_records_uncommitted(app, watch, load)) as zombie, app.successor(FLOW):
+    """It wakes with prefetched records that are no longer its own, or in the middle of a transaction."""
+    caught = freeze_under_load(app, watch, load) if how == ANYWHERE else freeze_in_transaction(app, watch, load)
+    with frozen(caught) as zombie, app.successor(FLOW):
         app.until("the successor settled all", lambda: watch.lag(FLOW) == 0, RECOVERY_TIMEOUT_S)
-        if wakes == "after the broker gave it up":
+        if how == EXPIRED:
             app.until("the transaction is ended", lambda: not watch.has_undecided_records(INVOICES), RECOVERY_TIMEOUT_S)
         before, settled = watch.ends(INVOICES), watch.settled(FLOW)
         zombie.resume()
@@ -106,7 +108,15 @@ def fate_of(zombie: psutil.Process, app: Application, watch: Watch, name: str) -
     return fate
 
 
-def freeze_with_records_uncommitted(app: Application, watch: Watch, load: Load) -> psutil.Process:
+def freeze_under_load(app: Application, watch: Watch, load: Load) -> psutil.Process:
+    process, works = app.process(FLOW), watch.progress(FLOW)
+    with load.playing(CHANGES // 2):
+        app.until("the flow works", works, RECOVERY_TIMEOUT_S)
+        process.suspend()
+    return process
+
+
+def freeze_in_transaction(app: Application, watch: Watch, load: Load) -> psutil.Process:
     """Plays until the flow is caught with records on its output topic that it has not committed."""
     process = app.process(FLOW)
     while load.left > PART:
