@@ -81,7 +81,8 @@ class Worker:
         self._log: FilteringBoundLogger = structlog.get_logger(subscription=subscription.name)
         self._broker = broker
         self._totals = Counts()
-        self._summary_due = 0.0
+        self._summarised, self._summary_due = 0, 0.0
+        self._handshake_delays = _delays()
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
 
     @property
@@ -148,7 +149,9 @@ class Worker:
             with self._watchdog.armed(within(HANDSHAKE_LIMIT_S)):
                 self._assignment.handshake(group)
         except DependencyDownError as error:
-            self._wait_once(error, WAIT_MIN_S)
+            self._wait_once(error, next(self._handshake_delays))
+        else:
+            self._handshake_delays = _delays()
 
     def _settle(self, batch: Batch) -> None:
         """Bring every record of the batch to its outcome, or hand it back with its partition. What is in hand is
@@ -275,10 +278,10 @@ class Worker:
 
     def _summarise(self) -> None:
         now = time.monotonic()
-        if now >= self._summary_due:
-            if self._summary_due and self._totals.total:
-                self._log.info("settled", **self._outcomes())
-            self._summary_due = now + SUMMARY_INTERVAL_S
+        if now < self._summary_due or self._totals.total == self._summarised:
+            return
+        self._log.info("settled", **self._outcomes())
+        self._summarised, self._summary_due = self._totals.total, now + SUMMARY_INTERVAL_S
 
     def _outcomes(self) -> dict[str, int]:
         counts = {str(outcome): n for outcome, n in self._totals.by_outcome.items() if n}
