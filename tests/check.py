@@ -10,14 +10,16 @@ STEPS = (
     ("types", ["mypy", "--no-error-summary"]),
     ("layers", ["lint-imports", "--no-cache"]),
     ("declarations", ["heddle", "check"]),
+    ("benchmark", ["heddle", "check"], "benchmarks/app"),
 )
 
 
 def main() -> int:
     print(f"Python {sys.version.split()[0]}")
-    for name, command in STEPS:
+    for name, command, *folder in STEPS:
         started = time.monotonic()
-        result = subprocess.run([f"{sys.prefix}/bin/{command[0]}", *command[1:]], capture_output=True, text=True)
+        program = [f"{sys.prefix}/bin/{command[0]}", *command[1:]]
+        result = subprocess.run(program, cwd=folder[0] if folder else ".", capture_output=True, text=True, check=False)
         print(
             f"check: {name:<13} {'ok' if result.returncode == 0 else 'FAILED'}  {time.monotonic() - started:.1f} s",
             flush=True,
