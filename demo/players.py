@@ -111,7 +111,7 @@ class PaymentsPlayer(threading.Thread):
     """Sees each invoice once and pays it. `stop()` ends it once nothing is left to pay."""
 
     def __init__(self, broker: KafkaBroker, registry: Registry, run: str, url: str, secret: str) -> None:
-        super().__init__(name="payments-player")
+        super().__init__(name="payments-player", daemon=True)
         self.answers = Answers()
         self.error: BaseException | None = None
         self._broker = broker

@@ -99,6 +99,17 @@ class Application:
                 code = _stop(process)
         assert code == 0, f"the successor of {name} ended with {code}\n{self.last_lines()}"
 
+    def kill_supervisor(self) -> None:
+        """kill -9 of `heddle run` itself: its workers have to end by themselves, so that it can be started again."""
+        assert self._supervisor is not None
+        workers = psutil.Process(self._supervisor.pid).children()
+        self._supervisor.kill()
+        self._supervisor.wait()
+        left = psutil.wait_procs(workers, STOP_TIMEOUT_S)[1]
+        assert not left, f"outlived their supervisor: {left}"
+        with self.log.open("a") as log:
+            self._supervisor = self._start(log, "run")
+
     def process(self, name: str) -> psutil.Process:
         """The component's live process under the supervisor, once there is one."""
         found: list[psutil.Process] = []

@@ -55,7 +55,7 @@ class Load:
     def playing(self, count: int | None = None, rate: float = AS_FAST_AS_IT_GOES) -> Iterator[None]:
         """The next `count` deliveries (default: all that are left) while the block runs; ends when all are answered."""
         part, self._left = self._left[:count], self._left[len(self._left) if count is None else count :]
-        player = threading.Thread(target=self._play, args=(part, rate), name="crm-player")
+        player = threading.Thread(target=self._play, args=(part, rate), name="crm-player", daemon=True)
         player.start()
         try:
             yield

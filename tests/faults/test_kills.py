@@ -17,8 +17,8 @@ from faults_load import RECOVERY_TIMEOUT_S, Load, assert_holds, events, outcome_
 from faults_watch import Watch, locked_ledger, sink_waits_for_table
 
 FULL = os.environ.get("HEDDLE_FAULTS") == "full"
-# Rounds of (changes that the CRM posts, the first of them, kills).
-ROUNDS = [(10_000, 0, 25), (10_000, 5_000, 25)] if FULL else [(2_000, 1_000, 8)]
+# Rounds of (changes that the CRM posts, the first of them, kills). Before change 1,200 no deal is won.
+ROUNDS = [(10_000, 1_200, 25), (10_000, 5_000, 25)] if FULL else [(2_000, 1_200, 8)]
 PROGRESS = 12
 SINK = "ledger"
 OPEN_TRANSACTION_TRIES = 20
@@ -119,5 +119,21 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed(
         f"{assassin.tally()}, {events(census):,} events, {time.monotonic() - began:.0f} s, "
         f"lag 0 after {recovery_s:.1f} s; {outcome_figures(census, load)}; seed {seed}"
     )
+    record_property("summary", summary)
+    assert_holds(census, summary)
+
+
+def test_a_killed_supervisor_takes_its_workers_along_and_another_goes_on(
+    app: Application, watch: Watch, record_property: Callable[[str, object], None]
+) -> None:
+    with app.running():
+        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+        with Load(app, watch, 600, 1_200) as load:
+            works = watch.progress(SINK)
+            with load.playing():
+                app.until("the sink works", works, RECOVERY_TIMEOUT_S)
+                app.kill_supervisor()
+            census, recovery_s = load.finish()
+    summary = f"{events(census):,} events, lag 0 after {recovery_s:.1f} s; {outcome_figures(census, load)}"
     record_property("summary", summary)
     assert_holds(census, summary)
