@@ -25,7 +25,6 @@ from machine import machine, write_result
 
 APP = Path(__file__).resolve().parent / "app"
 SOURCE, TARGET = "orders.order.v1", "fulfilment.pick.v1"
-PARTITIONS = 4
 NAMES = ["Ana", "Björk", "Chloé", "Dmitri", "Élodie", "Fritz", "Grüße", "Hélène", "Jörg", "Łukasz", "Noël", "Petra"]
 
 

@@ -82,7 +82,7 @@ class Worker:
         self._broker = broker
         self._totals = Counts()
         self._summarised, self._summary_due = 0, 0.0
-        self._handshake_delays = _delays()
+        self._handshake_delays = growing_delays()
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
 
     @property
@@ -151,12 +151,12 @@ class Worker:
         except DependencyDownError as error:
             self._wait_once(error, next(self._handshake_delays))
         else:
-            self._handshake_delays = _delays()
+            self._handshake_delays = growing_delays()
 
     def _settle(self, batch: Batch) -> None:
         """Bring every record of the batch to its outcome, or hand it back with its partition. What is in hand is
         qualified anew whenever the group may have moved; a part of it, cut by bytes, is one transaction."""
-        delays = _delays()
+        delays = growing_delays()
         while batch.records:
             if self._stop.is_set():
                 raise _Stopped
@@ -165,7 +165,7 @@ class Worker:
                 settlement = self._attempt(part)
                 if settlement.settled:
                     self._commit(settlement, batch.group)
-                    delays = _delays()
+                    delays = growing_delays()
             except StaleGenerationError:
                 self._producer.abort(TIMEOUT_S)
                 batch = self._requalify(batch)
@@ -292,7 +292,7 @@ def _max_bytes(topic: TopicState) -> int:
     return int(topic.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
 
 
-def _delays() -> Iterator[float]:
+def growing_delays() -> Iterator[float]:
     """Growing waits for a dependency: 0.2 s, doubled up to 5 s."""
     delay = WAIT_MIN_S
     while True:

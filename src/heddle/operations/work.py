@@ -12,7 +12,7 @@ from heddle.contracts import ConfluentRegistry
 from heddle.delivery.build import open_step
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import subscription_of
-from heddle.delivery.worker import WAIT_MAX_S, WAIT_MIN_S, Worker
+from heddle.delivery.worker import Worker, growing_delays
 from heddle.errors import DependencyDownError
 from heddle.integration import Component
 from heddle.project import Project, sources_digest
@@ -36,12 +36,12 @@ def _open_when_possible(
     """A registry or target that is down at start is waited for; None once asked to stop."""
     log = structlog.get_logger()
     registry = ConfluentRegistry(settings)
-    delay = WAIT_MIN_S
+    delays = growing_delays()
     while not stop.is_set():
         try:
             return open_step(component, project.name, sources_digest(project.root), registry, settings)
         except DependencyDownError as error:
-            log.warning("waiting: a dependency does not answer", error=str(error), retry_in_s=delay)
-            stop.wait(delay)
-            delay = min(delay * 2, WAIT_MAX_S)
+            delay_s = next(delays)
+            log.warning("waiting: a dependency does not answer", error=str(error), retry_in_s=delay_s)
+            stop.wait(delay_s)
     return None
