@@ -130,6 +130,7 @@ def contract_type(folder: Path, schema: dict[str, Any], key: str) -> type[Any]:
 
 
 Hook = Callable[[bytes, "Link"], bool]
+HOOK_DEADLINE_S = 20.0
 
 
 class Link:
@@ -140,8 +141,15 @@ class Link:
         self.server = server
         self.mute = False
         self._hook = hook
-        threading.Thread(target=self._from_client, daemon=True).start()
-        threading.Thread(target=self._from_server, daemon=True).start()
+        self._threads = [threading.Thread(target=way, daemon=True) for way in (self._from_client, self._from_server)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """A hook may still be at work when the client has its answer: what comes next must not meet it."""
+        for thread in self._threads:
+            thread.join(HOOK_DEADLINE_S)
+            assert not thread.is_alive(), "a hook of the proxy does not end"
 
     def cut(self) -> None:
         for end in (self.client, self.server):
@@ -192,6 +200,8 @@ class Proxy:
         self._listener.close()
         for link in self._links:
             link.cut()
+        for link in self._links:
+            link.join()
 
 
 @contextmanager
