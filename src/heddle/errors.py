@@ -13,7 +13,12 @@ Every error that a person can meet is a `HeddleError`: what happened, and in `hi
     │  └─ MappingError           a mapping rule that the data does not satisfy
     ├─ DependencyDownError    registry, database, target unreachable: pause, never dead letters
     ├─ TransientError         a retry may help
+    │  ├─ RetryLater             a handler asks for one, not before a given time
+    │  └─ UnknownEffectError     a target may or may not have acted: a person decides
+    ├─ RateLimitError         the target asks us to slow down: wait as told, no attempt is burned
     ├─ AuthError              refused credentials: stop and page
+    ├─ Park                   a handler gives a record up: dead at once
+    ├─ Stop                   a handler ends the subscription until a person decides
     └─ BrokerError            the log itself
        ├─ FencedError            another owner has our transactional id: exit, do not restart
        ├─ StaleGenerationError   the group moved on: abort, re-run what is still ours
@@ -26,6 +31,7 @@ Every error that a person can meet is a `HeddleError`: what happened, and in `hi
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
@@ -124,6 +130,48 @@ class DependencyDownError(HeddleError):
 class TransientError(HeddleError):
     failure_class = FailureClass.TRANSIENT
     code = "transient"
+
+
+class RetryLater(TransientError):
+    """Raised by a handler: try this record again, `after` at the earliest. Counts as an attempt."""
+
+    code = "retry-later"
+
+    def __init__(self, reason: str = "the handler asks for a later try", *, after: timedelta) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class UnknownEffectError(TransientError):
+    """A call whose answer is lost: the target may have acted. Never tried again by itself unless the target tells."""
+
+    code = "unknown-effect"
+
+
+class RateLimitError(HeddleError):
+    """`after`: how long the target asks us to wait, None when it does not say."""
+
+    failure_class = FailureClass.RATE_LIMIT
+    code = "rate-limit"
+
+    def __init__(self, message: str, *, after: timedelta | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.after = after
+
+
+class Park(HeddleError):
+    """Raised by a handler: no retry will help this record. Dead at once; never feeds the breaker."""
+
+    failure_class = FailureClass.POISON
+    code = "parked"
+
+
+class Stop(HeddleError):
+    """Raised by a handler: go no further with this subscription until a person has decided."""
+
+    failure_class = FailureClass.OURS
+    code = "stop"
+    exit_code = 6
 
 
 class AuthError(HeddleError):

@@ -15,11 +15,11 @@ from heddle.broker.log import Record
 from heddle.errors import Failure, UsageError
 from heddle.event import Draft, Event
 from heddle.mapping import Mapping
+from heddle.on_failure import DEFAULT, OnFailure, Order
 
 R = TypeVar("R")
 W = TypeVar("W")
 
-Order = Literal["park", "continue"]
 Start = Literal["earliest", "latest"]
 
 Output: TypeAlias = W | Iterable[W] | None
@@ -47,11 +47,15 @@ class Applied(NamedTuple):
 
 
 class Delivered(NamedTuple, Generic[R]):
-    """One decoded event as a sink gets it: the record, its value, and what identity rests on."""
+    """One decoded event as a sink gets it: the record, its value, and what identity rests on.
+
+    `replayed`: it comes from the dead-letter topic and out of its key's log order, so that of two events with equal
+    versions it is the one to lose."""
 
     record: Record
     event: Event[R]
     body_hash: bytes
+    replayed: bool = False
 
 
 class SinkWriter(Protocol[R]):
@@ -80,7 +84,13 @@ class PartitionFencedError(Exception):
 
 
 class Component:
-    """What all three have: a name unique in the project, an owner, and where the runbook is."""
+    """What all three have: a name unique in the project, an owner, where the runbook is, and what failures do.
+
+    `regulated`: the audit trail names every event, not only those that did not simply succeed."""
+
+    order: Order = "park"
+    on_failure: OnFailure = DEFAULT
+    regulated: bool = False
 
     def __init__(self, name: str, *, owner: str, runbook: str = "") -> None:
         if not name or not all(c.islower() or c.isdigit() or c == "-" for c in name):
@@ -103,7 +113,6 @@ class Source(Component, ABC):
     subscription over it, so that a converter's mistake parks, is fixed, and replays from the original bytes."""
 
     emits: tuple[type, ...]
-    order: Order = "park"
 
     @property
     def raw_topic(self) -> str:
@@ -132,14 +141,18 @@ class Flow(Component, Generic[R, W]):
         owner: str,
         runbook: str = "",
         order: Order = "park",
+        on_failure: OnFailure = DEFAULT,
+        regulated: bool = False,
         start: Start = "earliest",
         deadline_s: float = 30.0,
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
+        self.on_failure = on_failure
+        self.regulated = regulated
         self.reads = reads
         self.writes = writes
         self.do = do
-        self.order: Order = order
+        self.order = order
         self.start: Start = start
         self.deadline_s = deadline_s
         if isinstance(do, Mapping):
@@ -177,7 +190,6 @@ class Sink(Component, ABC, Generic[R]):
     """One input topic and a target system, exactly once in effect."""
 
     reads: type[R]
-    order: Order = "park"
     start: Start = "earliest"
 
     @abstractmethod

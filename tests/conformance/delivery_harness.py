@@ -16,7 +16,8 @@ from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.worker import Worker
 from heddle.errors import ContractError
-from heddle.integration import Order, Start
+from heddle.integration import Start
+from heddle.on_failure import Order
 from heddle.settings import Settings
 
 PARTITIONS = 2
@@ -69,6 +70,7 @@ class Scene:
         self.subscription = Subscription(self.name, f"{self.name}.in", (f"{self.name}.out",), self.order, self.start)
         self.admin = self.broker.admin()
         names = [self.subscription.topic, *self.subscription.writes, self.subscription.dead_letter_topic]
+        names += [self.subscription.command_topic, self.subscription.audit_topic]
         self.admin.create_topics([TopicSpec(name, self.partitions) for name in names])
         self._feeder = self.broker.producer(f"{self.name}-feeder")
         self._feeder.init(30)

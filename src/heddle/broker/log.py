@@ -154,6 +154,17 @@ class Reader(Protocol):
     ) -> list[Record]:
         """`scan`, as a list: for what is known to be short."""
 
+    def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
+        """The records at these rising offsets, by offset; what compaction or retention took is missing from the answer.
+
+        Meant for offsets that lie close together: stretches between them are read through, long ones are skipped."""
+
+    def tails(self, topic: str, partitions: Iterable[int], timeout_s: float) -> dict[int, Record | None]:
+        """The last record of each partition, settled (see `scan`); None where there is none."""
+
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int, timeout_s: float) -> int:
+        """The first offset whose record is of that time or later; the last stable offset when there is none."""
+
     def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int: ...
 
     def close(self) -> None: ...
@@ -172,6 +183,9 @@ class Producer(Protocol):
 
         For a record that the log will not take (too large: the message names topic and size) `BrokerError` is raised
         here or at `commit`; abort, and go on with a new producer."""
+
+    def produce_placed(self, records: Iterable[Outgoing]) -> list[int]:
+        """As `produce`; the list holds the offset of each record, in order, once `commit` has returned."""
 
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
         """Commit group positions with the transaction.
@@ -196,6 +210,9 @@ class Admin(Protocol):
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicState]:
         """The named topics that exist, with the explicitly set part of their configuration."""
+
+    def topic_names(self) -> list[str]:
+        """Every topic that these credentials may see, internal ones left out."""
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None: ...
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
-from heddle.integration import Component, Flow, Order, Sink, Source, Start
+from heddle.integration import Component, Flow, Sink, Source, Start
+from heddle.on_failure import DEFAULT, OnFailure, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Subscription:
     writes: tuple[str, ...] = ()
     order: Order = "park"
     start: Start = "earliest"
+    on_failure: OnFailure = DEFAULT
+    regulated: bool = False
 
     @property
     def group(self) -> str:
@@ -27,6 +30,16 @@ class Subscription:
     def dead_letter_topic(self) -> str:
         return f"{self.name}.dlq"
 
+    @property
+    def command_topic(self) -> str:
+        """What operators ask of a partition's owner, in the partition of the same number."""
+        return f"{self.name}.commands"
+
+    @property
+    def audit_topic(self) -> str:
+        """The chained records of what was done, in the partition of the same number."""
+        return f"{self.name}.audit"
+
     def transactional_id(self, instance: str) -> str:
         """Stable per copy, so that a successor decides its predecessor's unfinished commit at once."""
         return f"{self.name}.{instance}"
@@ -35,16 +48,14 @@ class Subscription:
 def subscription_of(component: Component) -> Subscription:
     match component:
         case Source():
-            writes = tuple(contract_of(kind).topic for kind in component.emits)
-            return Subscription(component.name, component.raw_topic, writes, component.order)
+            topic, writes = component.raw_topic, tuple(contract_of(kind).topic for kind in component.emits)
         case Flow():
-            writes = (contract_of(component.writes).topic,)
-            return Subscription(
-                component.name, contract_of(component.reads).topic, writes, component.order, component.start
-            )
+            topic, writes = contract_of(component.reads).topic, (contract_of(component.writes).topic,)
         case Sink():
-            return Subscription(
-                component.name, contract_of(component.reads).topic, (), component.order, component.start
-            )
+            topic, writes = contract_of(component.reads).topic, ()
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")
+    start: Start = "earliest" if isinstance(component, Source) else component.start
+    return Subscription(
+        component.name, topic, writes, component.order, start, component.on_failure, component.regulated
+    )

@@ -9,7 +9,8 @@ from typing import Any
 from heddle.broker.log import Record
 from heddle.errors import ContractError, UsageError
 from heddle.event import Draft, parse_headers
-from heddle.integration import Order, Source
+from heddle.integration import Source
+from heddle.on_failure import DEFAULT, OnFailure, Order
 from heddle.sources.delivery import Delivery, Header, MalformedJsonError, Where
 from heddle.sources.handshakes import EchoBody, EchoQuery, Handshake
 from heddle.sources.raw import delivery_of
@@ -52,6 +53,8 @@ class WebhookSource(Source):
         content_types: tuple[str, ...] = (),
         handshake: Handshake | None = None,
         order: Order = "park",
+        on_failure: OnFailure = DEFAULT,
+        regulated: bool = False,
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
         self.path = _checked_path(name, path)
@@ -66,6 +69,8 @@ class WebhookSource(Source):
         self.content_types = frozenset(content_type.lower() for content_type in content_types)
         self.handshake = handshake if handshake is not None else _usual_handshake(signature)
         self.order = order
+        self.on_failure = on_failure
+        self.regulated = regulated
 
     def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
         if record.value is None:

@@ -11,7 +11,8 @@ from psycopg import sql
 
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
-from heddle.integration import Order, Sink, SinkWriter, Start
+from heddle.integration import Sink, SinkWriter, Start
+from heddle.on_failure import DEFAULT, OnFailure, Order, holds_keys
 from heddle.secrets import Secret
 from heddle.sinks.sql import inbox, tables
 from heddle.sinks.sql.batch import BatchWriter
@@ -52,12 +53,16 @@ class SqlSink(Sink[R]):
         rows: str | None = None,
         columns: Mapping[str, str] | Sequence[str] | None = None,
         order: Order = "park",
+        on_failure: OnFailure = DEFAULT,
+        regulated: bool = False,
         start: Start = "earliest",
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
         self.reads = reads
         self.dsn = dsn
         self.order = order
+        self.on_failure = on_failure
+        self.regulated = regulated
         self.start = start
         keys = (key,) if isinstance(key, str) else tuple(key)
         if not keys:
@@ -78,7 +83,7 @@ class SqlSink(Sink[R]):
         except BaseException:
             session.close()
             raise
-        batches = BatchWriter(self.name, self._topic, self.order == "park", session, statements, Encoder(self.layout))
+        batches = BatchWriter(self.name, self._topic, holds_keys(self.order), session, statements, Encoder(self.layout))
         return SqlWriter(self.name, self._topic, session, statements, batches)
 
     def plan(self) -> list[str]:

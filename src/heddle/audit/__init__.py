@@ -1,0 +1,1 @@
+"""The chained record of what was done: by batches and by operators."""

@@ -1,0 +1,1 @@
+"""Operators: who may command a subscription. The key signs, and its name is the actor."""
