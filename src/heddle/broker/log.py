@@ -94,8 +94,10 @@ class Consumer(Protocol):
     `consume` only, so a revocation cannot fall between two calls.
     """
 
-    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
-        """Wait up to `FIRST_RECORD_WAIT_S` for a first record, then up to `max_wait_s` for a batch of `max_records`.
+    def consume(
+        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]:
+        """Wait up to `first_wait_s` for a first record, then up to `max_wait_s` for a batch of `max_records`.
 
         Returns as soon as the batch is full or the assignment has changed, so it may be empty; what it returns is of
         started partitions that are still ours. Raises `OffsetLostError` when a started offset is out of the log's

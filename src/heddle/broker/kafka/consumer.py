@@ -57,13 +57,15 @@ class KafkaConsumer:
         with translated(f"group {group}", self._reasons):
             self._client.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
-    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+    def consume(
+        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]:
         if self._deferred is not None:
             error, self._deferred = self._deferred, None
             raise error
         self._has_changed = False
         with translated(f"reading {self._topic}", self._reasons):
-            messages = self._first(max_records)
+            messages = self._first(max_records, first_wait_s)
             missing = max_records - len(messages)
             if messages and missing and not self._has_changed:
                 messages += self._client.consume(missing, max_wait_s)
@@ -129,10 +131,10 @@ class KafkaConsumer:
         with translated(f"leaving group {self._group}", self._reasons):
             self._client.close()
 
-    def _first(self, max_records: int) -> list[Message[Any, Any]]:
+    def _first(self, max_records: int, wait_s: float) -> list[Message[Any, Any]]:
         """What is there, else wait for a first message or a change of the assignment."""
         messages = self._client.consume(max_records, 0)
-        deadline = time.monotonic() + FIRST_RECORD_WAIT_S
+        deadline = time.monotonic() + wait_s
         while not messages and not self._has_changed and time.monotonic() < deadline:
             messages = self._client.consume(1, _POLL_S)
         return messages

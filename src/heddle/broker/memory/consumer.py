@@ -24,10 +24,12 @@ class _Fetcher:
         self.topic = ""
         self.positions: dict[int, int] = {}
 
-    def fill(self, max_records: int, max_wait_s: float, serve: Callable[[], bool]) -> list[Record]:
+    def fill(
+        self, max_records: int, max_wait_s: float, serve: Callable[[], bool], first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]:
         """Wait for a first record, or until `serve` says that the group has changed; then wait to fill the batch."""
         records: list[Record] = []
-        deadline = time.monotonic() + FIRST_RECORD_WAIT_S
+        deadline = time.monotonic() + first_wait_s
         while True:
             changed = serve()
             is_first = not records
@@ -69,9 +71,11 @@ class MemoryConsumer:
         self._fetcher = _Fetcher(cluster)
         self._fetcher.topic = topic
 
-    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+    def consume(
+        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]:
         with self._cluster.changed:
-            return self._fetcher.fill(max_records, max_wait_s, self._serve_group)
+            return self._fetcher.fill(max_records, max_wait_s, self._serve_group, first_wait_s)
 
     def take_rebalance(self) -> Rebalance:
         change, self._change = self._change, Rebalance(_NOTHING, _NOTHING, _NOTHING)
