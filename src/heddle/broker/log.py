@@ -137,7 +137,9 @@ class Reader(Protocol):
     def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Replace the assignment. Offsets may be `BEGINNING` (-2) or `END` (-1)."""
 
-    def consume(self, max_records: int, max_wait_s: float) -> list[Record]: ...
+    def consume(
+        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]: ...
 
     def scan(
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False

@@ -40,12 +40,14 @@ class KafkaReader:
         found = {p: self._absolute(topic, p, offset) for p, offset in offsets.items()}
         self._assign(topic, [TopicPartition(topic, partition, offset) for partition, offset in found.items()])
 
-    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+    def consume(
+        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]:
         if self._deferred is not None:
             error, self._deferred = self._deferred, None
             raise error
         with translated(f"reading {self._topic}", self._reasons):
-            messages = self._client.consume(1, FIRST_RECORD_WAIT_S)
+            messages = self._client.consume(1, first_wait_s)
             if messages and max_records > 1:
                 messages += self._client.consume(max_records - 1, max_wait_s)
         records = records_of(self._topic, messages)

@@ -176,9 +176,11 @@ class MemoryReader:
             self._fetcher.topic = topic
             self._fetcher.positions = {p: self._offset(topic, p, offset) for p, offset in offsets.items()}
 
-    def consume(self, max_records: int, max_wait_s: float) -> list[Record]:
+    def consume(
+        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
+    ) -> list[Record]:
         with self._cluster.changed:
-            return self._fetcher.fill(max_records, max_wait_s, lambda: False)
+            return self._fetcher.fill(max_records, max_wait_s, lambda: False, first_wait_s)
 
     def scan(
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
