@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Integrations as code on Kafka.",
 )
 
-COMMAND_MODULES = ("stack", "contracts", "run", "watch", "mapping", "webhook")
+COMMAND_MODULES = ("stack", "contracts", "run", "watch", "mapping", "webhook", "dlq")
 
 WIDE = 120
 

@@ -1,0 +1,1 @@
+"""Reading dead letters for people, and what people ask of their owners."""

@@ -1,0 +1,191 @@
+"""Dead-letter entries as people and plans see them: the newest version of each, read from its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from heddle.broker.log import Admin, Reader, Record
+from heddle.delivery import envelope
+from heddle.delivery.envelope import State, entry_of
+from heddle.delivery.subscription import Subscription
+from heddle.errors import UsageError
+from heddle.event import TYPE
+from heddle.operations.dead_letters.newest import Found, newest_of_partition
+
+OnProgress = Callable[[int], None]
+"""Told the number of records that were read since it was called last."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryView:
+    """The newest version of one entry.
+
+    `entry_id` is `<partition>-<offset>` of the original record, followed by `@<topic id>` when that is not the input
+    topic's present one: imported, or from before the topic was made again. `version` is the dead-letter offset, and
+    `appended_ms` when the broker took it. Times `…_at` are RFC 3339 in UTC, "" for what never failed. `contract` is
+    the event's type. `record` is the whole dead-letter record, only when bodies were asked for."""
+
+    subscription: str
+    entry_id: str
+    topic_id: str
+    partition: int
+    offset: int
+    version: int
+    state: State
+    key: bytes | None
+    attempts: int
+    first_failed_at: str
+    last_failed_at: str
+    appended_ms: int
+    retry_after_ms: int
+    failure_class: str
+    code: str
+    path: str
+    fingerprint: str
+    exception: str
+    message: str
+    stack: str
+    blocked_by: str
+    root: str
+    trace: str
+    handler: str
+    contract: str
+    timestamp_ms: int
+    edit: int
+    size_bytes: int
+    first_failed_ms: int
+    record: Record | None = None
+
+    @property
+    def name(self) -> str:
+        """As typed and printed: `<subscription>/<entry id>`."""
+        return f"{self.subscription}/{self.entry_id}"
+
+    @property
+    def key_text(self) -> str | None:
+        return None if self.key is None else text_of(self.key)
+
+    @property
+    def first_failed(self) -> datetime | None:
+        return datetime.fromisoformat(self.first_failed_at) if self.first_failed_at else None
+
+    @property
+    def last_failed(self) -> datetime | None:
+        return datetime.fromisoformat(self.last_failed_at) if self.last_failed_at else None
+
+    @property
+    def appended(self) -> datetime:
+        return datetime.fromtimestamp(self.appended_ms / 1000, UTC)
+
+    @property
+    def since_ms(self) -> int:
+        """Unresolved since: its first failure, or for one that never ran its newest version."""
+        return self.first_failed_ms or self.appended_ms
+
+    @property
+    def due_ms(self) -> int:
+        """When a `retrying` entry runs next, by the broker's clock."""
+        return self.appended_ms + self.retry_after_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where the entries of a subscription are. `topic_id` is its input topic's present one, "" when there is none."""
+
+    subscription: Subscription
+    partitions: int
+    topic_id: str
+
+
+def shelves_of(admin: Admin, subscriptions: Iterable[Subscription]) -> list[Shelf]:
+    """Those of the subscriptions whose dead-letter topic exists, in order."""
+    subscriptions = list(subscriptions)
+    found = admin.topics({name for s in subscriptions for name in (s.topic, s.dead_letter_topic)})
+    return [
+        Shelf(s, found[s.dead_letter_topic].partitions, found[s.topic].topic_id if s.topic in found else "")
+        for s in subscriptions
+        if s.dead_letter_topic in found
+    ]
+
+
+def shelf_of(admin: Admin, subscription: Subscription) -> Shelf:
+    """Raises `UsageError` when there is no dead-letter topic."""
+    for shelf in shelves_of(admin, [subscription]):
+        return shelf
+    raise UsageError(f"no topic {subscription.dead_letter_topic}", hint="run `heddle apply`, which makes it")
+
+
+def read_entries(
+    reader: Reader, shelf: Shelf, *, keep_bodies: bool = False, on_progress: OnProgress | None = None
+) -> list[EntryView]:
+    """The newest version of every entry, markers included, newest first in each partition.
+
+    Raises `FormatError` for an entry that this version of Heddle cannot read."""
+    return list(each_entry(reader, shelf, range(shelf.partitions), keep_bodies=keep_bodies, on_progress=on_progress))
+
+
+def each_entry(
+    reader: Reader,
+    shelf: Shelf,
+    partitions: Iterable[int],
+    *,
+    keep_bodies: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Iterator[EntryView]:
+    """As `read_entries`, of these partitions, one after the other and as they are found. Close it when you leave."""
+    for partition in partitions:
+        for found in newest_of_partition(reader, shelf.subscription.dead_letter_topic, partition):
+            _tell(on_progress, found)
+            for record in found.records:
+                yield view_of(record, shelf, keep_body=keep_bodies)
+
+
+def view_of(record: Record, shelf: Shelf, *, keep_body: bool = False) -> EntryView:
+    """Raises `FormatError` for another format version."""
+    entry = entry_of(record)
+    text = dict(record.headers).get
+    origin = f"{entry.partition}-{entry.offset}"
+    return EntryView(
+        shelf.subscription.name,
+        origin if entry.topic_id == shelf.topic_id else f"{origin}@{entry.topic_id}",
+        entry.topic_id,
+        entry.partition,
+        entry.offset,
+        entry.version,
+        entry.state,
+        entry.key,
+        entry.attempts,
+        text_of(text(envelope.FIRST_FAILED)),
+        text_of(text(envelope.LAST_FAILED)),
+        entry.appended_ms,
+        entry.retry_after_ms,
+        text_of(text(envelope.CLASS)),
+        text_of(text(envelope.CODE)),
+        text_of(text(envelope.PATH)),
+        text_of(text(envelope.FINGERPRINT)),
+        text_of(text(envelope.EXCEPTION)),
+        text_of(text(envelope.MESSAGE)),
+        text_of(text(envelope.STACK)),
+        text_of(text(envelope.BLOCKED_BY)),
+        text_of(text(envelope.ROOT)),
+        text_of(text(envelope.TRACE)),
+        text_of(text(envelope.HANDLER)),
+        text_of(text(TYPE)),
+        int(text(envelope.TIMESTAMP) or b"-1"),
+        entry.edit,
+        entry.size_bytes,
+        entry.first_failed_ms,
+        record if keep_body else None,
+    )
+
+
+def text_of(data: bytes | None) -> str:
+    """Different bytes stay different, also where they are no UTF-8."""
+    return (data or b"").decode(errors="backslashreplace")
+
+
+def _tell(on_progress: OnProgress | None, found: Found) -> None:
+    if on_progress is not None:
+        on_progress(found.read)
