@@ -99,7 +99,7 @@ class BatchWriter:
 
     def _encoded(self, batch: Sequence[Delivered[Any]], answers: Answers) -> list[Entry]:
         entries = []
-        for index, (record, event, body_hash) in enumerate(batch):
+        for index, (record, event, body_hash, _replayed) in enumerate(batch):
             lane = (record.partition, record.key) if self._by_key and record.key is not None else None
             try:
                 rows = self._staged(index, record.partition, record.offset, event, body_hash)
