@@ -72,7 +72,7 @@ class _Reader:
                 index = self._long(path)
                 if not 0 <= index < len(action.branches):
                     raise BadIndexError(f"union has no branch {index}", path=path)
-                return self.read(action.branches[index], path, depth)
+                return self.shape.branch(index, self.read(action.branches[index], path, depth))
             case ReadRecord():
                 return self._record(action, path, depth)
 

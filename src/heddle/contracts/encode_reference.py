@@ -26,7 +26,7 @@ from heddle.contracts.refusals import (
     WrongTypeError,
 )
 from heddle.contracts.schema import MISSING, Array, Enum, Fixed, Logical, Map, Node, Primitive, Record, Union
-from heddle.contracts.shapes import Shape, shaped_default
+from heddle.contracts.shapes import Chosen, Shape, shaped_default
 from heddle.contracts.values import EPOCH, EPOCH_ORDINAL, EXACT, INT_MAX, INT_MIN, LOCAL_EPOCH, LONG_MAX, LONG_MIN
 
 
@@ -55,6 +55,9 @@ class _Writer:
                 self._array(node, value, path, depth)
             case Map():
                 self._map(node, value, path, depth)
+            case Union() if isinstance(value, Chosen):
+                self.out += varint(value.index)
+                self.write(node.branches[value.index], value.value, path, depth)
             case Union():
                 index = branch_picker(node, self.shape)(value)
                 if index < 0:

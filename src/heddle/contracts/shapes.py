@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from heddle.contracts.naming import python_name, type_name
 from heddle.contracts.schema import MISSING, Array, Map, Node, Record, Union
 from heddle.contracts.values import branch_of_default, default_value
 from heddle.errors import ContractError
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A union's value together with its branch, for those who must write it back exactly as it was read: an int that
+    was a long among `["int", "long"]`. The reference codec alone reads it (`ChosenShape`) and writes it."""
+
+    index: int
+    value: Any
 
 
 class Shape(Protocol):
@@ -26,6 +36,9 @@ class Shape(Protocol):
     def make(self, record: Record, fields: dict[str, Any]) -> Any: ...
 
     def array(self, items: list[Any]) -> Any: ...
+
+    def branch(self, index: int, value: Any, /) -> Any:
+        """A union's value, of its branch `index` as written. Asked by the reference decoder only."""
 
 
 class DictShape:
@@ -45,6 +58,16 @@ class DictShape:
 
     def array(self, items: list[Any]) -> Any:
         return items
+
+    def branch(self, _index: int, value: Any, /) -> Any:
+        return value
+
+
+class ChosenShape(DictShape):
+    """Dicts, in which the values of unions keep their branches."""
+
+    def branch(self, index: int, value: Any, /) -> Chosen:
+        return Chosen(index, value)
 
 
 class TypeShape:
@@ -72,6 +95,9 @@ class TypeShape:
 
     def array(self, items: list[Any]) -> Any:
         return tuple(items)
+
+    def branch(self, _index: int, value: Any, /) -> Any:
+        return value
 
 
 def shaped_default(shape: Shape, node: Node, default: Any) -> Any:
