@@ -198,7 +198,7 @@ def _executemany(dsn: str, batches: Sequence[list[Delivered[Any]]]) -> Result:
 
 
 def _parameters(delivered: Delivered[Any]) -> tuple[Any, ...]:
-    record, event, body_hash = delivered
+    record, event, body_hash, _ = delivered
     inbox = (
         event.identity.id,
         event.identity.source,
