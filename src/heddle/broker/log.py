@@ -16,6 +16,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 OnRelease = Callable[[frozenset[int]], None]
 
 NEVER_COMMITTED = -1
+UNPLACED = -1
 ANY_PARTITION = -1
 # The only header of a record whose own cannot be read (a name that is not UTF-8): said, not guessed.
 UNREADABLE_HEADERS = "heddle-unreadable-headers"
@@ -189,7 +190,10 @@ class Producer(Protocol):
         here or at `commit`; abort, and go on with a new producer."""
 
     def produce_placed(self, records: Iterable[Outgoing]) -> list[int]:
-        """As `produce`; the list holds the offset of each record, in order, once `commit` has returned."""
+        """As `produce`; the list holds the offset of each record, in order, once `commit` has returned, also where that
+        took several calls. Until then, and for ever after an abort, it holds `UNPLACED` (-1) or an offset of no worth.
+
+        Costs a callback a record: for what has to be found again, not for all."""
 
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
         """Commit group positions with the transaction.

@@ -16,6 +16,10 @@ class MemoryAdmin:
         with self._cluster.changed:
             return {name: self._cluster.state(name) for name in names if name in self._cluster.topics}
 
+    def topic_names(self) -> list[str]:
+        with self._cluster.changed:
+            return sorted(self._cluster.topics)
+
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         with self._cluster.changed:
             for spec in specs:

@@ -8,8 +8,13 @@ from collections.abc import Callable
 from heddle.broker.log import Admin, Broker, Consumer, OnRelease, Producer, Reader
 from heddle.broker.memory.admin import MemoryAdmin
 from heddle.broker.memory.cluster import Cluster
-from heddle.broker.memory.consumer import MemoryConsumer, MemoryReader
+from heddle.broker.memory.consumer import MemoryConsumer
 from heddle.broker.memory.producer import MemoryProducer
+from heddle.broker.memory.reader import MemoryReader
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class MemoryBroker(Broker):
@@ -17,16 +22,18 @@ class MemoryBroker(Broker):
 
     Clients may live in different threads. There are no heartbeats: a member that has not polled for
     `max_poll_interval_s` of `clock` is expelled, as `expire` does at once. A transaction open for longer than
-    `transaction_timeout_s` is aborted and its owner fenced. `clock` gives seconds and never goes back."""
+    `transaction_timeout_s` is aborted and its owner fenced. `clock` gives seconds and never goes back; `now_ms` is the
+    broker's wall clock, in milliseconds since 1970: every record carries the time at which it was appended."""
 
     def __init__(
         self,
         *,
         clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = _wall_clock_ms,
         max_poll_interval_s: float = 300.0,
         transaction_timeout_s: float = 15.0,
     ) -> None:
-        self._cluster = Cluster(clock, max_poll_interval_s, transaction_timeout_s)
+        self._cluster = Cluster(clock, now_ms, max_poll_interval_s, transaction_timeout_s)
 
     def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
         return MemoryConsumer(self._cluster, group, topic, on_release)

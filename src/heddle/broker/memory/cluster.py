@@ -31,9 +31,16 @@ class Owner:
 class Cluster:
     """Topics, groups and transactional ids. Every method is called with `changed` held; it is notified on change."""
 
-    def __init__(self, clock: Callable[[], float], max_poll_interval_s: float, transaction_timeout_s: float) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+        max_poll_interval_s: float,
+        transaction_timeout_s: float,
+    ) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.clock = clock
+        self._now_ms = now_ms
         self.topics: dict[str, Topic] = {}
         self._groups: dict[str, Group] = {}
         self._owners: dict[str, Owner] = {}
@@ -90,9 +97,10 @@ class Cluster:
         owner.has_expired = False
         return owner.epoch
 
-    def append(self, transactional_id: str, epoch: int, records: Iterable[Outgoing]) -> None:
+    def append(self, transactional_id: str, epoch: int, records: Iterable[Outgoing]) -> list[int]:
+        """Returns their offsets."""
         transaction = self._transaction(transactional_id, epoch)
-        timestamp_ms = time.time_ns() // 1_000_000
+        timestamp_ms, offsets = self._now_ms(), []
         for record in records:
             topic = self.topic(record.topic)
             _check(record, topic)
@@ -101,7 +109,9 @@ class Cluster:
                 partition = partition_of(record.key, len(topic.partitions))
             log = self.partition(record.topic, partition)
             headers = list(record.headers)
-            log.append(Record(record.topic, partition, 0, record.key, record.value, headers, timestamp_ms), transaction)
+            stored = Record(record.topic, partition, 0, record.key, record.value, headers, timestamp_ms)
+            offsets.append(log.append(stored, transaction))
+        return offsets
 
     def hold(
         self,

@@ -1,62 +1,18 @@
-"""Group consumer and reader of the in-memory broker."""
+"""Group consumer of the in-memory broker."""
 
 # ruff: noqa: ARG002 - the protocol has time-outs where memory does not wait
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, OnRelease, Position, Rebalance, Record
+from heddle.broker.log import FIRST_RECORD_WAIT_S, OnRelease, Position, Rebalance, Record
 from heddle.broker.memory.cluster import Cluster
+from heddle.broker.memory.fetcher import Fetcher
 from heddle.broker.memory.groups import Member, MemoryGroupMetadata
-from heddle.errors import BrokerError, OffsetLostError
+from heddle.errors import BrokerError
 
 _NOTHING: frozenset[int] = frozenset()
-_POLL_S = 0.05
-
-
-class _Fetcher:
-    """Positions of one topic, and reading on from them in turn."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self.topic = ""
-        self.positions: dict[int, int] = {}
-
-    def fill(
-        self, max_records: int, max_wait_s: float, serve: Callable[[], bool], first_wait_s: float = FIRST_RECORD_WAIT_S
-    ) -> list[Record]:
-        """Wait for a first record, or until `serve` says that the group has changed; then wait to fill the batch."""
-        records: list[Record] = []
-        deadline = time.monotonic() + first_wait_s
-        while True:
-            changed = serve()
-            is_first = not records
-            lost = self._read(records, max_records)
-            if lost is not None and not records:
-                raise lost
-            if is_first and records:
-                deadline = time.monotonic() + max_wait_s
-            left = deadline - time.monotonic()
-            if changed or lost or left <= 0 or len(records) == max_records:
-                return [record for record in records if record.partition in self.positions]
-            self._cluster.changed.wait(min(left, _POLL_S))
-
-    def _read(self, records: list[Record], max_records: int) -> OffsetLostError | None:
-        """Add to `records`; an error is returned, so that it drops none of them: it comes again in the next call."""
-        for partition in list(self.positions):
-            if len(records) == max_records:
-                break
-            log = self._cluster.partition(self.topic, partition)
-            try:
-                found, position = log.read(self.positions[partition], max_records - len(records))
-            except OffsetLostError as error:
-                return error
-            del self.positions[partition]  # put last, so that the others come first next time
-            self.positions[partition] = position
-            records += found
-        return None
 
 
 class MemoryConsumer:
@@ -68,7 +24,7 @@ class MemoryConsumer:
         self._member: Member | None = None
         self._owned: frozenset[int] = _NOTHING
         self._change = Rebalance(_NOTHING, _NOTHING, _NOTHING)
-        self._fetcher = _Fetcher(cluster)
+        self._fetcher = Fetcher(cluster)
         self._fetcher.topic = topic
 
     def consume(
@@ -164,47 +120,3 @@ class MemoryConsumer:
         self._change = Rebalance(
             change.assigned - revoked - lost | assigned, change.revoked | revoked, change.lost | lost
         )
-
-
-class MemoryReader:
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._fetcher = _Fetcher(cluster)
-
-    def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
-        with self._cluster.changed:
-            self._fetcher.topic = topic
-            self._fetcher.positions = {p: self._offset(topic, p, offset) for p, offset in offsets.items()}
-
-    def consume(
-        self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
-    ) -> list[Record]:
-        with self._cluster.changed:
-            return self._fetcher.fill(max_records, max_wait_s, lambda: False, first_wait_s)
-
-    def scan(
-        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
-    ) -> Iterator[Record]:
-        yield from self.read_range(topic, partition, timeout_s, start, settled=settled)
-
-    def read_range(
-        self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
-    ) -> list[Record]:
-        with self._cluster.changed:
-            self._fetcher.positions.clear()
-            log = self._cluster.partition(topic, partition)
-            end = log.end
-            if settled:
-                self._cluster.wait(lambda: log.last_stable >= end, timeout_s)
-            return log.read(self._offset(topic, partition, start), log.end + 1)[0]
-
-    def last_stable_offset(self, topic: str, partition: int, timeout_s: float) -> int:
-        with self._cluster.changed:
-            return self._cluster.partition(topic, partition).last_stable
-
-    def close(self) -> None:
-        self._fetcher.positions.clear()
-
-    def _offset(self, topic: str, partition: int, offset: int) -> int:
-        log = self._cluster.partition(topic, partition)
-        return {BEGINNING: log.first, END: log.last_stable}.get(offset, offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -55,13 +56,15 @@ class PartitionLog:
         """The offset that no read-committed reader passes: the first record of the oldest open transaction."""
         return min(self._open.values(), default=self.end)
 
-    def append(self, record: Record, transaction: Transaction) -> None:
-        """`record.offset` is ours to give."""
+    def append(self, record: Record, transaction: Transaction) -> int:
+        """`record.offset` is ours to give; returns it."""
         if transaction not in self._open:
             self._open[transaction] = self.end
             transaction.partitions.append(self)
-        self._entries.append(Entry(self.end, record._replace(offset=self.end), transaction))
+        offset = self.end
+        self._entries.append(Entry(offset, record._replace(offset=offset), transaction))
         self.end += 1
+        return offset
 
     def mark(self, transaction: Transaction) -> None:
         """Write the marker of a transaction that was decided just now."""
@@ -78,7 +81,8 @@ class PartitionLog:
             )
         records: list[Record] = []
         stable = self.last_stable
-        for entry in self._entries[bisect_left(self._entries, offset, key=_offset_of) :]:
+        for index in range(self._index(offset), len(self._entries)):
+            entry = self._entries[index]
             if entry.offset >= stable:
                 break
             if len(records) == max_records:
@@ -86,6 +90,29 @@ class PartitionLog:
             if entry.visible and entry.record is not None:
                 records.append(entry.record)
         return records, max(offset, stable)
+
+    def at(self, offsets: Iterable[int]) -> dict[int, Record]:
+        """The committed records at these offsets, as far as they are kept."""
+        found = {}
+        for offset in offsets:
+            index = self._index(offset)
+            if index < len(self._entries):
+                entry = self._entries[index]
+                if entry.offset == offset and entry.visible and entry.record is not None:
+                    found[offset] = entry.record
+        return found
+
+    def tail(self) -> Record | None:
+        """The last committed record below the last stable offset."""
+        stable = self.last_stable
+        visible = (e.record for e in reversed(self._entries) if e.offset < stable and e.visible)
+        return next(visible, None)
+
+    def offset_at(self, timestamp_ms: int) -> int:
+        """The first offset of that time or later, else the last stable one."""
+        stable = self.last_stable
+        later = (e.offset for e in self._entries if e.record is not None and e.record.timestamp_ms >= timestamp_ms)
+        return min(next(later, stable), stable)
 
     def compact(self) -> None:
         """Below the last stable offset keep the newest committed record of each key, tombstones and markers."""
@@ -100,7 +127,10 @@ class PartitionLog:
     def delete_before(self, offset: int) -> None:
         """What retention does: records below `offset` are gone."""
         self.first = max(self.first, min(offset, self.last_stable))
-        del self._entries[: bisect_left(self._entries, self.first, key=_offset_of)]
+        del self._entries[: self._index(self.first)]
+
+    def _index(self, offset: int) -> int:
+        return bisect_left(self._entries, offset, key=_offset_of)
 
 
 class Topic:

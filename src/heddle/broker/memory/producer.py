@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 
-from heddle.broker.log import GroupMetadata, Outgoing, Position
+from heddle.broker.log import UNPLACED, GroupMetadata, Outgoing, Position
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.groups import MemoryGroupMetadata
 from heddle.broker.memory.partitions import Decision
@@ -23,6 +23,7 @@ class MemoryProducer:
         self._epoch: int | None = None
         self._is_open = False
         self._failure: BrokerError | None = None
+        self._placed: list[tuple[list[int], list[int]]] = []
 
     def init(self, timeout_s: float) -> None:
         with self._cluster.changed:
@@ -33,16 +34,16 @@ class MemoryProducer:
         if self._epoch is None or self._is_open:
             raise BrokerError("begin() goes after init() and after the end of the former transaction")
         self._is_open, self._failure = True, None
+        self._placed.clear()
 
     def produce(self, records: Iterable[Outgoing]) -> None:
-        with self._cluster.changed:
-            try:
-                self._cluster.append(self._id, self._opened(), records)
-            except (FencedError, TransactionExpiredError) as error:
-                self._failure = error
-            except BrokerError as error:
-                self._failure = error
-                raise
+        self._append(records)
+
+    def produce_placed(self, records: Iterable[Outgoing]) -> list[int]:
+        offsets = self._append(records)
+        places = [UNPLACED] * len(offsets)
+        self._placed.append((places, offsets))
+        return places
 
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
         assert isinstance(group, MemoryGroupMetadata)
@@ -58,6 +59,8 @@ class MemoryProducer:
         if self._failure is not None:
             raise self._failure
         self._end(epoch, Decision.COMMITTED)
+        for places, offsets in self._placed:
+            places[:] = offsets
 
     def abort(self, timeout_s: float) -> None:
         self._end(self._opened(), Decision.ABORTED)
@@ -67,6 +70,17 @@ class MemoryProducer:
             with contextlib.suppress(FencedError, TransactionExpiredError):
                 self.abort(0)
         self._is_open = False
+
+    def _append(self, records: Iterable[Outgoing]) -> list[int]:
+        with self._cluster.changed:
+            try:
+                return self._cluster.append(self._id, self._opened(), records)
+            except (FencedError, TransactionExpiredError) as error:
+                self._failure = error  # told at commit, as on Kafka
+                return []
+            except BrokerError as error:
+                self._failure = error
+                raise
 
     def _end(self, epoch: int, decision: Decision) -> None:
         with self._cluster.changed:
