@@ -19,10 +19,12 @@ GROWTH = 4
 
 
 class Found(NamedTuple):
-    """The newest versions in one stretch, newest first, tombstones left out. `read`: records that were looked at."""
+    """The newest versions in one stretch, newest first, tombstones left out. `read`: records that were looked at.
+    `start`: the offset that the stretch begins at; at 0 nothing is left to read."""
 
     records: list[Record]
     read: int
+    start: int
 
 
 def newest_of_partition(
@@ -37,7 +39,7 @@ def newest_of_partition(
     while end > 0:
         start = max(end - length, 0)
         records, start = _stretch(reader, topic, partition, start, end)
-        yield Found(_newest(records, seen), len(records))
+        yield Found(_newest(records, seen), len(records), start)
         end, length = start, min(length * GROWTH, LONGEST_STRETCH)
 
 
