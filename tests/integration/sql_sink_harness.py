@@ -100,13 +100,14 @@ def delivered(
     partition: int = 0,
     revision: str = "r1.0",
     body: bytes = b"body",
+    replayed: bool = False,
 ) -> Delivered[Any]:
     """An event as the worker hands it over; its id is `<key>-<offset>` unless given."""
     key = getattr(value, "entry_id", "k") if key is None else key
     identity = Identity("/tests/ledger", id or f"{key}-{offset}")
     record = Record("ledger.entry.v1", partition, offset, f"default/{key}".encode(), b"", [], 0)
     event = Event(value, identity, "ledger.entry.v1", "2026-01-01T00:00:00Z", key, Lineage(revision, identity), None)
-    return Delivered(record, event, body)
+    return Delivered(record, event, body, replayed)
 
 
 def contract_type(folder: Path, schema: dict[str, Any], key: str) -> type[Any]:

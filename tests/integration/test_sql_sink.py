@@ -10,7 +10,7 @@ import pytest
 from sql_sink_harness import APPLIED, DUPLICATE, RECOVERED, SUPERSEDED, Database, delivered, entry
 
 from heddle.errors import FailureClass, UsageError
-from heddle.integration import PartitionFencedError, SinkWriter
+from heddle.integration import Applied, PartitionFencedError, SinkWriter
 from heddle.local import Stack
 from schemas.ledger import Entry
 
@@ -76,6 +76,49 @@ def test_an_older_version_is_superseded_and_an_equal_one_follows_the_log(
     versions = [delivered(entry("a", v, (f"v{v}-{n}",)), 10 + n) for n, v in enumerate((6, 8, 7, 8))]
     assert writer.apply(versions)[0] == [SUPERSEDED, SUPERSEDED, SUPERSEDED, APPLIED]
     assert [account for _, _, account, _ in database.lines()] == ["v8-3"]
+
+
+def test_a_replayed_event_gives_way_to_what_is_applied_in_its_version(
+    database: Database, writer: SinkWriter[Entry]
+) -> None:
+    writer.apply([delivered(entry("a", 5, ("live",)), 9)])
+    assert writer.apply([delivered(entry("a", 5, ("late",)), 0, replayed=True)])[0] == [SUPERSEDED]
+    assert writer.apply([delivered(entry("a", 4, ("late",)), 1, replayed=True)])[0] == [SUPERSEDED]
+    assert [account for _, _, account, _ in database.lines()] == ["live"]
+    assert writer.apply([delivered(entry("a", 6, ("newer",)), 2, replayed=True)])[0] == [APPLIED]
+    assert [account for _, _, account, _ in database.lines()] == ["newer"]
+    assert writer.apply([delivered(entry("a", 6, ("log",)), 10)])[0] == [APPLIED]
+    assert [account for _, _, account, _ in database.lines()] == ["log"]
+
+
+def test_a_replayed_event_is_recognised_by_the_inbox(database: Database, writer: SinkWriter[Entry]) -> None:
+    applied = delivered(entry("a", 5, ("cash",)), 0, id="one")
+    writer.apply([applied])
+    elsewhere = delivered(entry("a", 5, ("cash",)), 7, id="one", replayed=True)
+    assert writer.apply([applied._replace(replayed=True), elsewhere])[0] == [RECOVERED, DUPLICATE]
+
+
+@pytest.mark.parametrize(
+    ("events", "answers", "left"),
+    [
+        ("r5 l5", [SUPERSEDED, APPLIED], "l5-1"),
+        ("l5 r5", [APPLIED, SUPERSEDED], "l5-0"),
+        ("r5 r5", [APPLIED, SUPERSEDED], "r5-0"),
+        ("r5 l5 r5 l5", [SUPERSEDED, SUPERSEDED, SUPERSEDED, APPLIED], "l5-3"),
+        ("l5 r6 l5", [SUPERSEDED, APPLIED, SUPERSEDED], "r6-1"),
+        ("r5 l4", [APPLIED, SUPERSEDED], "r5-0"),
+    ],
+)
+def test_inside_one_batch_a_replayed_event_gives_way_too(
+    database: Database, writer: SinkWriter[Entry], events: str, answers: list[Applied], left: str
+) -> None:
+    """r = replayed, l = live, then the version."""
+    batch = [
+        delivered(entry("a", int(event[1]), (f"{event}-{i}",)), i, replayed=event[0] == "r")
+        for i, event in enumerate(events.split())
+    ]
+    assert writer.apply(batch) == (answers, [])
+    assert [account for _, _, account, _ in database.lines()] == [left]
 
 
 def test_an_event_known_already_does_not_hide_a_new_one_of_equal_version(
@@ -156,8 +199,19 @@ def test_bad_rows_fail_alone_and_later_events_of_their_key_wait(database: Databa
     writer.close()
 
 
-def test_without_parking_later_events_of_a_failed_key_go_on(database: Database) -> None:
-    writer = next(_open(database, order="continue"))
+def test_a_stopping_sink_applies_nothing_of_a_key_after_its_failed_event(database: Database) -> None:
+    """Also `stop` holds keys: the worker stops at the failure, and what came after it must not have taken effect."""
+    writer = next(_open(database, order="stop"))
+    database.execute("alter table {schema}.entry_line add check (account <> 'bribes')")
+    batch = [delivered(entry("a", 3, ("bribes",)), 0), delivered(entry("a", 2), 1), delivered(entry("b"), 2)]
+    answers, failures = writer.apply(batch)
+    assert (answers, [f.index for f in failures]) == ([None, None, APPLIED], [0])
+    writer.close()
+
+
+@pytest.mark.parametrize("order", ["continue", "supersede"])
+def test_without_parking_later_events_of_a_failed_key_go_on(database: Database, order: str) -> None:
+    writer = next(_open(database, order=order))
     database.execute("alter table {schema}.entry_line add check (account <> 'bribes')")
     batch = [
         delivered(entry("a", 3, ("bribes",)), 0, id="bad"),

@@ -56,7 +56,8 @@ class Model:
             return "check-violation"
         self.inbox[event.event.identity.id] = (record.partition, record.offset, revision, event.body_hash)
         version = int(value.booked_at.timestamp())
-        if version < self.entities.get(value.entry_id, (version, ()))[0]:
+        present = self.entities.get(value.entry_id)
+        if present is not None and (version < present[0] or (event.replayed and version == present[0])):
             return SUPERSEDED
         self.entities[value.entry_id] = (version, accounts)
         return APPLIED
@@ -90,6 +91,7 @@ def batches(draw: st.DrawFn) -> list[list[Delivered[Entry]]]:
                     partition=draw(st.integers(0, 1)),
                     revision=draw(st.sampled_from(("r1.0", "r2.0"))),
                     body=draw(st.sampled_from((b"1", b"1", b"2"))),
+                    replayed=draw(st.sampled_from((False, False, True))),
                 )
             )
         made.append(batch)
@@ -175,7 +177,8 @@ def test_a_batch_of_five_thousand_does_too(
         value = entry(f"bad-{offset}" if bad else entity, chance.randrange(5), accounts)
         identity = f"old-{chance.randrange(offset + 1)}" if chance.random() < 0.1 else f"old-{offset}"
         body = b"2" if chance.random() < 0.01 else b"1"
-        batch.append(delivered(value, offset, key=entity, id=identity, partition=chance.randrange(2), body=body))
+        place = {"partition": chance.randrange(2), "replayed": chance.random() < 0.1}
+        batch.append(delivered(value, offset, key=entity, id=identity, body=body, **place))
     model = Model(by_key)
     agree(writer, model, batch)
     assert rows_of(database) == model.rows()

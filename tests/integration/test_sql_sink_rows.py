@@ -52,6 +52,16 @@ def test_versions_rise_and_equal_ones_follow_the_log(database: Database, writer:
     assert accounts(database) == [("a", "v9")]
 
 
+def test_a_replayed_event_gives_way_in_its_version(database: Database, writer: SinkWriter[Entry]) -> None:
+    writer.apply([delivered(entry("a", 5, ("live",)), 0)])
+    late, other = delivered(entry("a", 5, ("late",)), 1, replayed=True), delivered(entry("b", 1), 2, replayed=True)
+    assert writer.apply([late, other])[0] == [SUPERSEDED, APPLIED]
+    tied = [delivered(entry("b", 1, (name,)), 3 + n, replayed=name != "l") for n, name in enumerate("rlr")]
+    assert writer.apply(tied)[0] == [SUPERSEDED, APPLIED, SUPERSEDED]
+    assert accounts(database) == [("a", "live"), ("b", "l")]
+    assert writer.apply([delivered(entry("a", 6, ("newer",)), 9, replayed=True)])[0] == [APPLIED]
+
+
 def test_known_identities_change_nothing(database: Database, writer: SinkWriter[Entry]) -> None:
     batch = [delivered(entry("a"), 0), delivered(entry("b"), 1, id="b")]
     writer.apply(batch)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import sql
+
 from heddle.errors import Failure, FailureClass
 from heddle.event import Identity
 from heddle.integration import Applied, Delivered, Outcome
@@ -25,9 +27,10 @@ _SUPERSEDED = Applied(Outcome.SUPERSEDED)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event of the batch with the rows it becomes."""
+    """One event of the batch with the rows it becomes. `staged_index`: see statements.py."""
 
     index: int
+    staged_index: int
     lane: Hashable
     identity: Identity
     revision: str
@@ -99,29 +102,30 @@ class BatchWriter:
 
     def _encoded(self, batch: Sequence[Delivered[Any]], answers: Answers) -> list[Entry]:
         entries = []
-        for index, (record, event, body_hash, _replayed) in enumerate(batch):
+        for index, (record, event, body_hash, replayed) in enumerate(batch):
+            staged_index = ~index if replayed else index
             lane = (record.partition, record.key) if self._by_key and record.key is not None else None
             try:
-                rows = self._staged(index, record.partition, record.offset, event, body_hash)
+                rows = self._staged(staged_index, record.partition, record.offset, event, body_hash)
             except NulInTextError as error:
                 answers.fail(_nul_failure(index, error.path), lane)
                 continue
-            entries.append(Entry(index, lane, event.identity, event.lineage.revision, body_hash, rows))
+            entries.append(Entry(index, staged_index, lane, event.identity, event.lineage.revision, body_hash, rows))
         return entries
 
-    def _staged(self, index: int, partition: int, offset: int, event: Any, body_hash: bytes) -> list[Row]:
+    def _staged(self, staged_index: int, partition: int, offset: int, event: Any, body_hash: bytes) -> list[Row]:
         """The event's staged rows. Only the first of several carries what the inbox needs."""
         source, event_id = event.identity
         revision = event.lineage.revision
         if "\0" in event_id or "\0" in source or "\0" in revision:
             raise NulInTextError("ce_id, ce_source or heddle-lineage")
-        head = [index, event_id, source, partition, offset, revision, body_hash]
+        head = [staged_index, event_id, source, partition, offset, revision, body_hash]
         rows = self._encoder.rows(event.value)
         if not self._encoder.has_lines:
             return [head + rows[0]]
         if not rows:
             return [[*head, 0, 0, *self._encoder.head(event.value)]]
-        rest: Row = [index, None, None, None, None, None, None]
+        rest: Row = [staged_index, None, None, None, None, None, None]
         return [
             [*(rest if number else head), number + 1, None if number else len(rows), *row]
             for number, row in enumerate(rows)
@@ -194,11 +198,11 @@ class BatchWriter:
             first = firsts.setdefault(entry.identity, entry)
             if first is not entry:
                 repeated.append((entry, first))
-        indexes = [entry.index for entry in firsts.values()]
-        answers = dict.fromkeys(indexes, _APPLIED)
-        parameters = {**self._parameters, "indexes": indexes}
+        answers = {entry.index: _APPLIED for entry in firsts.values()}
+        parameters = {**self._parameters, "indexes": [entry.staged_index for entry in firsts.values()]}
         known = set()
-        for index, seen in connection.execute(self._statements.merge, parameters, binary=True):
+        for staged_index, seen in connection.execute(self._merge_of(entries), parameters, binary=True):
+            index = _index_of(staged_index)
             answers[index] = _SUPERSEDED
             if seen:
                 known.add(index)
@@ -210,20 +214,33 @@ class BatchWriter:
             elif entry.revision == first.revision and entry.body_hash != first.body_hash:
                 conflicts.add(entry.index)
         if known:
-            conflicts |= self._compare_with_inbox(connection, sorted(known), answers)
+            conflicts |= self._compare_with_inbox(connection, [e for e in entries if e.index in known], answers)
         if conflicts:
             raise ConflictError(conflicts)
         return answers
 
-    def _compare_with_inbox(self, connection: Connection, known: list[int], answers: dict[int, Applied]) -> set[int]:
+    def _merge_of(self, entries: Sequence[Entry]) -> sql.Composed:
+        replayed = any(entry.staged_index < 0 for entry in entries)
+        return self._statements.merge_replayed if replayed else self._statements.merge
+
+    def _compare_with_inbox(
+        self, connection: Connection, known: Sequence[Entry], answers: dict[int, Applied]
+    ) -> set[int]:
         """Fills in answers for identities that the inbox holds; returns those that conflict with it."""
         conflicts = set()
-        parameters = {**self._parameters, "indexes": known}
-        for index, same_origin, same_revision, same_body in connection.execute(self._statements.seen, parameters):
+        parameters = {**self._parameters, "indexes": [entry.staged_index for entry in known]}
+        for staged_index, same_origin, same_revision, same_body in connection.execute(
+            self._statements.seen, parameters
+        ):
+            index = _index_of(staged_index)
             if same_revision and not same_body:
                 conflicts.add(index)
             answers[index] = _RECOVERED if same_origin else _DUPLICATE
         return conflicts
+
+
+def _index_of(staged_index: int) -> int:
+    return staged_index if staged_index >= 0 else ~staged_index
 
 
 def _nul_failure(index: int, path: str) -> Failure:

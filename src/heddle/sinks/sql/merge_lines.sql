@@ -1,7 +1,7 @@
 -- Makes a batch of events that are several rows each; the answer is that of merge_row.sql.
 -- An entity's version lives in a table of its own, because an entity may have no row at all. Rows of its earlier
 -- version are overwritten by line number, and those beyond the last line deleted.
--- For `is true` see merge_row.sql.
+-- For `is true` and for negative indexes see merge_row.sql.
 with fresh as (
     insert into {inbox} (ce_id, ce_source, sink, topic, partition, "offset", revision, body_hash)
     select ce_id, ce_source, %(sink)s, %(topic)s, partition, "offset", revision, body_hash
@@ -26,7 +26,8 @@ newest as (
     where place = 1
     order by {key}
     on conflict ({key_columns}) do update set {version_column} = excluded.{version_column}
-    where present.{version_column} <= excluded.{version_column}
+    where present.{version_column} < excluded.{version_column}
+        or (present.{version_column} = excluded.{version_column} and {equal_follows})
     returning {key_columns}
 ),
 

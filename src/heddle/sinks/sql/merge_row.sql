@@ -1,6 +1,8 @@
 -- Makes a batch of events that are one row each, and answers for those that are not plainly applied:
 -- seen = the inbox knows the identity already, not seen = a newer version of the entity is applied, perhaps by this
 -- very batch: of several versions only the newest is written, of equal ones the last.
+-- A replayed event comes late and is staged under a negative index, -1 for the batch's first: of equal versions it
+-- gives way to a live one, to an earlier replayed one, and to the row that is there.
 -- `(… in (…)) is true` keeps the look-up a hash: as a join, the planner took nested loops over the whole batch.
 with fresh as (
     insert into {inbox} (ce_id, ce_source, sink, topic, partition, "offset", revision, body_hash)
@@ -26,7 +28,10 @@ written as (
     where place = 1
     order by {key}
     on conflict ({key_columns}) do update set {assignments}
-    where (present.{version_column} <= excluded.{version_column}) is not false
+    where (
+        present.{version_column} < excluded.{version_column}
+        or (present.{version_column} = excluded.{version_column} and {equal_follows})
+    ) is not false
     returning {key_columns}
 )
 

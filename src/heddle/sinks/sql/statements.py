@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 from psycopg import sql
@@ -14,6 +14,7 @@ from heddle.sinks.sql.layout import LINE_NO, Column, Layout
 INBOX, EPOCHS, BOUNDS = "heddle_inbox", "heddle_epochs", "heddle_inbox_bounds"
 _STAGE = sql.Identifier("pg_temp", "heddle_stage")
 
+# `batch_index` is the event's index in its batch, or for a replayed one that index's complement: -1 for the first.
 # (column, its type, its type's short name for COPY); then come line_no and line_count where there are lines, then
 # the layout's columns as c0, c1, …: so that no field's name can meet one of these.
 _STAGED = (
@@ -30,7 +31,8 @@ _STAGED_LINES = (("line_no", "integer not null", "int4"), ("line_count", "intege
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """`copy_types` are for the binary COPY, in the order of the staged columns."""
+    """`copy_types` are for the binary COPY, in the order of the staged columns. `merge_replayed` is `merge` for batches
+    that hold a replayed event."""
 
     create_stage: sql.Composed
     copy: sql.Composed
@@ -38,6 +40,7 @@ class Statements:
     index_stage: sql.Composed
     drop_stage_index: sql.Composed
     merge: sql.Composed
+    merge_replayed: sql.Composed
     seen: sql.Composed
     fence_bump: sql.Composed
     fence_check: sql.Composed
@@ -56,13 +59,15 @@ def statements_of(layout: Layout) -> Statements:
         sql.SQL("{} {}").format(sql.Identifier(name), raw(definition)) for name, definition, _ in staged
     )
     names = sql.SQL(", ").join(sql.Identifier(name) for name, _, _ in staged)
+    merge = partial(composed, "merge_lines.sql" if layout.lines else "merge_row.sql", **parts, **_merge_parts(layout))
     return Statements(
         create_stage=sql.SQL("create temporary table {} ({}) on commit delete rows").format(_STAGE, definitions),
         copy=sql.SQL("copy {} ({}) from stdin (format binary)").format(_STAGE, names),
         copy_types=tuple(_copy_type(kind) for _, _, kind in staged),
         index_stage=sql.SQL("create index heddle_stage_index on {} (batch_index)").format(_STAGE),
         drop_stage_index=sql.SQL("drop index pg_temp.heddle_stage_index").format(),
-        merge=composed("merge_lines.sql" if layout.lines else "merge_row.sql", **parts, **_merge_parts(layout)),
+        merge=merge(equal_follows=sql.SQL("true")),
+        merge_replayed=merge(equal_follows=_is_live(layout)),
         seen=composed("seen.sql", **parts),
         fence_bump=composed("fence_bump.sql", **parts),
         fence_check=composed("fence_check.sql", **parts),
@@ -122,6 +127,15 @@ def _merge_parts(layout: Layout) -> dict[str, sql.Composable]:
         "candidate_key": sql.SQL(", ").join(sql.Identifier("candidate", staged[name]) for name in key),
         "present_is_candidate": _equal("present", key, "candidate", [staged[name] for name in key]),
     }
+
+
+def _is_live(layout: Layout) -> sql.Composed:
+    """Whether the event that is about to replace the row `present` is none that was replayed."""
+    staged = {column.name: f"c{i}" for i, column in enumerate(layout.columns)}
+    key = [column.name for column in layout.key]
+    return sql.SQL("({}) not in (select {} from candidate where place = 1 and batch_index < 0)").format(
+        sql.SQL(", ").join(sql.Identifier("present", name) for name in key), _names(*(staged[name] for name in key))
+    )
 
 
 def _read(owner: str, staged_name: str, column: Column) -> sql.Composable:
