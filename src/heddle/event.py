@@ -20,6 +20,8 @@ SPECVERSION, ID, SOURCE, TYPE, TIME = "ce_specversion", "ce_id", "ce_source", "c
 TRACEPARENT = "traceparent"
 LINEAGE = "heddle-lineage"
 RESERVED_PREFIX = "heddle-"
+REPLAYED = "heddle-replayed"
+"""Last header of a record that comes from the dead-letter topic and out of its key's log order. In memory only."""
 EVENT_HEADERS = frozenset({SPECVERSION, ID, SOURCE, TYPE, TIME, TRACEPARENT, LINEAGE})
 
 _LINEAGE_VERSION = b"1"

@@ -8,11 +8,13 @@ from typing import Any
 
 from heddle.broker.log import Record
 from heddle.contracts import Codec
-from heddle.delivery.classify import failure_of
+from heddle.delivery.attempts import Attempts, DeadlineError
+from heddle.delivery.classify import interruption
 from heddle.delivery.flow_steps import caller
-from heddle.delivery.steps import INTERRUPTS, SKIPPED, Budget, Emitter, NoFence, Result, Run, listed
+from heddle.delivery.steps import HALTS, SKIPPED, Budget, Emitter, NoFence, Result, Run, listed
 from heddle.errors import Failure, HeddleError, TransientError
 from heddle.integration import Flow
+from heddle.on_failure import holds_keys
 
 Lane = list[int]
 GRACE_S = 10.0
@@ -22,7 +24,7 @@ class AsyncStep(NoFence):
     """Runs on the worker's thread: its loop lives from batch to batch, so that clients keep their connections.
 
     `concurrency` bounds the calls in flight; `deadline_s` of the flow bounds each. A call past its deadline is
-    cancelled, which is a transient failure."""
+    cancelled, which is a transient failure, and not tried again at once."""
 
     def __init__(
         self, flow: Flow[Any, Any], reader: Codec[Any], writer: Codec[Any], key_of: Callable[[Any], bytes],
@@ -38,6 +40,8 @@ class AsyncStep(NoFence):
         self._emitter = emitter
         self._runner = asyncio.Runner()
         self._concurrency = concurrency
+        self._by_key = holds_keys(flow.order)
+        self._attempts = Attempts.of(flow.on_failure, flow.deadline_s)
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, failures = self._reader.decode_batch([record.value for record in records])
@@ -54,45 +58,59 @@ class AsyncStep(NoFence):
         """Fill `results`; what stays None was not attempted. Returns the first error that interrupts."""
         slots = asyncio.Semaphore(self._concurrency)
         interrupts: list[HeddleError] = []
+        is_cut = False
+
+        def may_begin() -> bool:
+            return not (is_cut or budget.is_spent)
 
         async def lane(indexes: Lane) -> None:
+            nonlocal is_cut
             failed = False
             for i in indexes:
                 if failed:
                     results[i] = SKIPPED
-                elif results[i] is None:
+                    continue
+                result = results[i]
+                if result is None:
                     async with slots:
-                        if interrupts or budget.is_spent:
+                        if not may_begin():
                             return
-                        try:
-                            results[i] = await self._one(i, records[i], values[i])
-                        except INTERRUPTS as error:
-                            interrupts.append(error)
-                            return
-                failed = failed or (self._flow.order == "park" and isinstance(results[i], Failure))
+                        result = await self._one(i, records[i], values[i], may_begin)
+                if isinstance(result, Failure):
+                    if (interrupted := interruption(result)) is not None:
+                        interrupts.append(interrupted)
+                        is_cut = True
+                        return
+                    is_cut = is_cut or result.failure_class in HALTS
+                    failed = self._by_key
+                results[i] = result
 
         async with asyncio.TaskGroup() as group:
             for indexes in _lanes_of(records):
                 group.create_task(lane(indexes))
         return interrupts[0] if interrupts else None
 
-    async def _one(self, index: int, record: Record, value: Any) -> Result:
+    async def _one(self, index: int, record: Record, value: Any, may_begin: Callable[[], bool]) -> Result:
+        try:
+            return await self._emit(record, value)
+        except (Exception, SystemExit) as error:
+            return await self._attempts.failed_async(index, error, lambda: self._emit(record, value), may_begin)
+
+    async def _emit(self, record: Record, value: Any) -> Result:
         task = asyncio.current_task()
         try:
             async with asyncio.timeout(self._flow.deadline_s) as scope:
                 output = await self._call(record, value)
-            outputs = listed(output, self._flow.writes)
-            return self._emitter.outputs(record, [(self._key_of(o), self._writer.encode(o)) for o in outputs])
-        except INTERRUPTS:
-            raise
         except asyncio.CancelledError:
             if task is not None and task.cancelling():
                 raise
-            return failure_of(index, TransientError("something that the handler waited for was cancelled"))
-        except (Exception, SystemExit) as error:
-            if isinstance(error, TimeoutError) and scope.expired():
-                error = TransientError(f"the handler passed its deadline of {self._flow.deadline_s:g} s")
-            return failure_of(index, error)
+            raise TransientError("something that the handler waited for was cancelled") from None
+        except TimeoutError as error:
+            if scope.expired():
+                raise DeadlineError(f"the handler passed its deadline of {self._flow.deadline_s:g} s") from error
+            raise
+        outputs = listed(output, self._flow.writes)
+        return self._emitter.outputs(record, [(self._key_of(o), self._writer.encode(o)) for o in outputs])
 
     def close(self) -> None:
         self._runner.close()

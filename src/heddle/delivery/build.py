@@ -6,6 +6,7 @@ from typing import Any
 
 from heddle.contracts import AvroCodec, Codec, Contract, Registry, contract_of
 from heddle.delivery.async_step import AsyncStep
+from heddle.delivery.classify import Classifier
 from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
 from heddle.delivery.sink_step import SinkStep
 from heddle.delivery.steps import Emitter, Step
@@ -40,7 +41,7 @@ def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: R
     digest = flow.do.digest if isinstance(flow.do, Mapping) else code_digest
     emitter = Emitter(project, flow.name, target.name, target.topic, digest)
     if isinstance(flow.do, Mapping):
-        return MappingStep(flow.do.transcoder(reader, writer), emitter, digest)
+        return MappingStep(flow.do.transcoder(reader, writer), emitter, digest, Classifier(flow.on_failure.classes))
     if flow.is_async:
         concurrency, batch_deadline_s = settings.async_concurrency, settings.batch_deadline_s
         return AsyncStep(flow, reader, writer, target.key_of, emitter, digest, concurrency, batch_deadline_s)

@@ -7,20 +7,25 @@ from typing import Any
 
 from heddle.broker.log import Outgoing, Record
 from heddle.contracts import Codec, Contract
+from heddle.delivery.attempts import Attempts
+from heddle.delivery.classify import Classifier, interruption
 from heddle.delivery.steps import Budget, Emitter, NoFence, Result, Run, listed, parsed_headers, run_in_order
 from heddle.errors import ContractError, UsageError
 from heddle.event import Draft, Event, Identity, Lineage, event_headers, event_time
 from heddle.integration import Flow, Source
 from heddle.mapping.transcoder import Transcoder
+from heddle.on_failure import holds_keys
 
 
 class MappingStep(NoFence):
-    """Whole batches through the transcoder: no object per record."""
+    """Whole batches through the transcoder: no object per record, and no second try of what is a function of its
+    input."""
 
-    def __init__(self, transcoder: Transcoder, emitter: Emitter, digest: str) -> None:
+    def __init__(self, transcoder: Transcoder, emitter: Emitter, digest: str, classifier: Classifier) -> None:
         self.digest = digest
         self._transcoder = transcoder
         self._emitter = emitter
+        self._classifier = classifier
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
         emissions, failures = self._transcoder.transcode([record.value for record in records])
@@ -29,7 +34,9 @@ class MappingStep(NoFence):
             [] if emission is None else [output(record, *emission)]
             for record, emission in zip(records, emissions, strict=True)
         ]
-        for failure in failures:
+        for failure in map(self._classifier.reviewed, failures):
+            if (interrupted := interruption(failure)) is not None:
+                return Run(results[: failure.index], interrupted)
             results[failure.index] = failure
         return Run(results)
 
@@ -49,14 +56,17 @@ class FunctionStep(NoFence):
         self._writer = writer
         self._key_of = key_of
         self._emitter = emitter
-        self._by_key = flow.order == "park"
+        self._by_key = holds_keys(flow.order)
+        self._attempts = Attempts.of(flow.on_failure, flow.deadline_s)
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, failures = self._reader.decode_batch([record.value for record in records])
         undecodable = {failure.index: failure for failure in failures}
-        return run_in_order(
-            records, budget, self._by_key, lambda i, record: undecodable.get(i) or self._one(record, values[i])
-        )
+
+        def one(index: int, record: Record) -> Result:
+            return undecodable.get(index) or self._one(record, values[index])
+
+        return run_in_order(records, budget, self._by_key, one, self._attempts)
 
     def _one(self, record: Record, value: Any) -> Result:
         encode, key_of = self._writer.encode, self._key_of
@@ -71,11 +81,12 @@ class ConvertStep(NoFence):
         self.digest = digest
         self._source = source
         self._contracts = contracts
-        self._by_key = source.order == "park"
+        self._by_key = holds_keys(source.order)
+        self._attempts = Attempts.of(source.on_failure, self.longest_call_s)
         self._revision = f"{digest[:16]}.0"
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
-        return run_in_order(records, budget, self._by_key, lambda _, record: self._one(record))
+        return run_in_order(records, budget, self._by_key, lambda _, record: self._one(record), self._attempts)
 
     def _one(self, record: Record) -> Result:
         traceparent = parsed_headers(record).traceparent

@@ -7,10 +7,13 @@ from typing import Any
 
 from heddle.broker.log import Record
 from heddle.contracts import Codec, body_hash
+from heddle.delivery.classify import Classifier, interruption
 from heddle.delivery.flow_steps import event_of
 from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, FailedKeys, Result, Run
-from heddle.errors import Failure
-from heddle.integration import Delivered, Sink, SinkWriter
+from heddle.errors import Failure, FailureClass, HeddleError
+from heddle.event import REPLAYED
+from heddle.integration import Applied, Delivered, PartitionFencedError, Sink, SinkWriter
+from heddle.on_failure import holds_keys
 
 
 class SinkStep:
@@ -19,7 +22,8 @@ class SinkStep:
     def __init__(self, sink: Sink[Any], codec: Codec[Any], digest: str) -> None:
         self.digest = digest
         self.longest_call_s = LONGEST_RUN_S
-        self._by_key = sink.order == "park"
+        self._by_key = holds_keys(sink.order)
+        self._classifier = Classifier(sink.on_failure.classes)
         self._codec = codec
         self._writer: SinkWriter[Any] = sink.open()
 
@@ -39,14 +43,30 @@ class SinkStep:
             results[failure.index] = failure
         indexes = self._eligible(records, results)
         batch = [_delivered(records[i], values[i]) for i in indexes]
-        answers, failures = self._writer.apply(batch) if batch else ([], [])
+        answers, failures = self._applied(batch) if batch else ([], [])
         for i, answer in zip(indexes, answers, strict=True):
             if answer is not None:
                 results[i] = answer
         for failure in failures:
             index = indexes[failure.index]
-            results[index] = failure._replace(index=index)
+            results[index] = self._classifier.reviewed(failure)._replace(index=index)
         return Run(results)
+
+    def _applied(self, batch: list[Delivered[Any]]) -> tuple[list[Applied | None], list[Failure]]:
+        """The writer's answers. A client's own exception that got through it tells of the target, not of a record: it
+        is raised as if the writer had said so, where it means that a next try may help, or that we are refused."""
+        try:
+            return self._writer.apply(batch)
+        except (HeddleError, PartitionFencedError):
+            raise
+        except Exception as error:
+            failure = self._classifier.failure_of(0, error)
+            if failure.failure_class is FailureClass.TRANSIENT:
+                failure = failure._replace(failure_class=FailureClass.DEPENDENCY_DOWN)
+            interrupted = interruption(failure)
+            if interrupted is None:
+                raise
+            raise interrupted from error
 
     def _eligible(self, records: Sequence[Record], results: list[Result]) -> list[int]:
         """Indexes to apply: what decoded, less later records of a key whose earlier one did not."""
@@ -61,4 +81,6 @@ class SinkStep:
 
 
 def _delivered(record: Record, value: Any) -> Delivered[Any]:
-    return Delivered(record, event_of(record, value), body_hash(record.value or b""))
+    headers = record.headers
+    is_replayed = bool(headers) and headers[-1][0] == REPLAYED
+    return Delivered(record, event_of(record, value), body_hash(record.value or b""), is_replayed)

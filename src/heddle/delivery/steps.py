@@ -6,17 +6,23 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from heddle.broker.log import Outgoing, Record
-from heddle.delivery.classify import failure_of
-from heddle.errors import AuthError, DependencyDownError, Failure, HeddleError, UsageError
+from heddle.delivery.attempts import Attempts
+from heddle.delivery.classify import Classifier, interruption
+from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass, HeddleError, UsageError
 from heddle.event import DerivedIds, HeaderTemplate, ParsedHeaders, parse_headers
 from heddle.integration import Applied
 
 INTERRUPTS = (DependencyDownError, AuthError)
 """What says nothing about the record: it and all after it count as unattempted."""
 
+HALTS = (FailureClass.RATE_LIMIT, FailureClass.OURS)
+"""After a failure of these, no further record is begun: the target asks for a pause, or somebody for a stop."""
+
+ONCE = Attempts(Classifier())
 
 LONGEST_RUN_S = 90.0
 
@@ -75,7 +81,8 @@ Result = list[Outgoing] | Applied | Failure | _Skipped
 
 class Run(NamedTuple):
     """Results of the records that were attempted, in order. Shorter than the batch when its tail was cut:
-    `interrupted` says why (a dependency down or refused credentials), None means the batch deadline."""
+    `interrupted` says why (a dependency down or refused credentials), else the last result does (a failure of
+    `HALTS`), else it was the batch deadline."""
 
     results: list[Result]
     interrupted: HeddleError | None = None
@@ -160,7 +167,10 @@ def listed(output: Any, written: type | tuple[type, ...]) -> list[Any]:
     return list(output)
 
 
-def run_in_order(records: Sequence[Record], budget: Budget, by_key: bool, one: Callable[[int, Record], Result]) -> Run:
+def run_in_order(
+    records: Sequence[Record], budget: Budget, by_key: bool, one: Callable[[int, Record], Result],
+    attempts: Attempts = ONCE,
+) -> Run:  # fmt: skip
     """`one` on each record until the budget is spent. A failed record's key is skipped from there on; what interrupts
     cuts the tail: everything before it stands, it and the rest count as unattempted."""
     results: list[Result] = []
@@ -173,11 +183,13 @@ def run_in_order(records: Sequence[Record], budget: Budget, by_key: bool, one: C
             continue
         try:
             result = one(index, record)
-        except INTERRUPTS as error:
-            return Run(results, error)
         except (Exception, SystemExit) as error:  # a handler does not end the worker
-            result = failure_of(index, error)
+            result = attempts.failed(index, error, partial(one, index, record), budget.begins)
         if isinstance(result, Failure):
+            if (interrupted := interruption(result)) is not None:
+                return Run(results, interrupted)
+            if result.failure_class in HALTS:
+                return Run([*results, result])
             failed.add(record)
         results.append(result)
     return Run(results)

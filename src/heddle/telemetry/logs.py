@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
+import stamina
+import stamina.instrumentation
 import structlog
 
 from heddle.settings import Settings
@@ -29,5 +31,7 @@ def configure_logs(settings: Settings, **bound: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # stamina's own lines, one per retry, show arguments and exceptions, and with them payload content.
+    stamina.instrumentation.set_on_retry_hooks(())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**bound)

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import psycopg
-from psycopg import errors
 
 from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass, HeddleError, TransientError, UsageError
 from heddle.secrets import redact
+from heddle.sinks import sqlstate
 
-# Two-character classes of SQLSTATE (PostgreSQL manual, appendix A).
-_DATA_CLASSES = ("22", "23", "44", "54")
-_DOWN_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "F0", "XX")
-_DECLARATION_CLASSES = ("0A", "26", "3D", "3F", "42")
-_AUTH_CLASSES = ("28",)
-_AUTH_CODES = ("42501",)
-_RETRY_CODES = ("40001", "40P01")
-_FOREIGN_KEY = "23503"
-
-# A failed connect carries no SQLSTATE, only the server's text. In a language that is not English it counts as down.
-_REFUSED = re.compile(
-    r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects"
-    r"|role .* does not exist|not permitted to log in|permission denied"
-)
-_NO_DATABASE = re.compile(r"database .* does not exist")
+# A session in a state that it should not be in is dropped, and the batch runs again on a new one.
+_DOWN = (*sqlstate.DOWN, "25", "40", "55")
 
 
 class RecordFault(Exception):
@@ -48,14 +34,14 @@ def fault_of(error: psycopg.Error, sink: str, table: str, path_of: Callable[[str
         if isinstance(error, psycopg.DataError):
             return RecordFault(FailureClass.CONTRACT, "unstorable", "", f"a value does not fit its column of {table}")
         return DependencyDownError(f"{sink}: the connection to PostgreSQL broke", hint="it is opened again by itself")
-    name = _condition(state)
-    if state in _RETRY_CODES:
+    name = sqlstate.condition_of(error, state)
+    if state in sqlstate.RETRY:
         return TransientError(f"{sink}: {name} on {table}", hint="it is tried again by itself")
-    if state in _AUTH_CODES or state.startswith(_AUTH_CLASSES):
+    if state.startswith(sqlstate.AUTH):
         return AuthError(f"{sink}: {name} on {table}", hint="grant the sink's role what it needs, then start it again")
-    if state.startswith(_DECLARATION_CLASSES):
+    if state.startswith(sqlstate.DECLARATION):
         return UsageError(f"{sink}: {table} is not as declared ({name})", hint="see what differs with `heddle plan`")
-    if state.startswith(_DOWN_CLASSES):
+    if state.startswith(_DOWN):
         return DependencyDownError(f"{sink}: PostgreSQL: {name}", hint="see the database's own log")
     return _record_fault(error, state, name, table, path_of)
 
@@ -64,9 +50,9 @@ def connect_fault(error: psycopg.Error, sink: str) -> HeddleError:
     """A failed connect: refused credentials, a database that is not there, or nobody who answers."""
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     text = lines[-1] if lines else type(error).__name__
-    if _REFUSED.search(text):
+    if sqlstate.REFUSED.search(text):
         return AuthError(f"{sink}: PostgreSQL refuses us: {text}", hint="correct the secret of the sink's dsn")
-    if _NO_DATABASE.search(text):
+    if sqlstate.NO_DATABASE.search(text):
         return UsageError(f"{sink}: {text}", hint="create the database, or correct the secret of the sink's dsn")
     return DependencyDownError(
         f"{sink}: PostgreSQL does not answer: {text}", hint="start it, or correct the sink's dsn"
@@ -79,17 +65,8 @@ def _record_fault(
     """A missing parent row may come later, so a foreign key is worth a retry; an application's own error code (a
     trigger) is unknown; all else of the data classes fails the same way for ever."""
     column, constraint = error.diag.column_name, error.diag.constraint_name
-    failure_class = FailureClass.CONTRACT if state.startswith(_DATA_CLASSES) else FailureClass.UNKNOWN
-    if state == _FOREIGN_KEY:
+    failure_class = FailureClass.CONTRACT if state.startswith(sqlstate.DATA) else FailureClass.UNKNOWN
+    if state == sqlstate.FOREIGN_KEY:
         failure_class = FailureClass.TRANSIENT
     message = f"{name} in {table}" + (f", constraint {constraint}" if constraint else "")
     return RecordFault(failure_class, name, path_of(column) if column else constraint or "", message)
-
-
-def _condition(state: str) -> str:
-    """`23514` as `check-violation`; a code that PostgreSQL does not know as `sqlstate-XXXXX`."""
-    try:
-        name = errors.lookup(state).__name__
-    except KeyError:
-        return f"sqlstate-{state.lower()}"
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
