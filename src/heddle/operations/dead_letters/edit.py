@@ -11,18 +11,16 @@ from typing import Any
 
 from heddle.broker.log import Record
 from heddle.contracts import AvroCodec, Registry, contract_of
-from heddle.contracts.codec import FRAME_BYTES, schema_id_of
-from heddle.contracts.decode_reference import decode_reference
+from heddle.contracts.codec import FRAME_BYTES
 from heddle.contracts.encode_reference import encode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS
-from heddle.contracts.parser import parse_schema
 from heddle.contracts.refusals import IncompatibleWriterError, TooLargeError
-from heddle.contracts.resolution import as_written
 from heddle.contracts.schema import Array, Map, Node, Union
 from heddle.contracts.schema import Record as RecordNode
-from heddle.contracts.shapes import ChosenShape, DictShape
+from heddle.contracts.shapes import DictShape
 from heddle.errors import ContractError, DecodeError, ForeignBytesError
 from heddle.integration import Component, Flow, Sink
+from heddle.operations.dead_letters.documents import written_document
 from heddle.operations.dead_letters.json_form import from_json, takes_text, to_json
 from heddle.operations.dead_letters.json_text import InvalidJsonError, parse, render
 from heddle.operations.dead_letters.patching import Change, Step, parse_setting, set_value, value_of
@@ -118,7 +116,7 @@ def open_body(record: Record, component: Component, registry: Registry, *, newes
     if record.value is None:
         raise ContractError("the value is null, which no version of a contract is written in", hint=_NEWEST)
     try:
-        node, document = _as_written(record.value, registry)
+        node, document = written_document(record.value, registry)
     except DecodeError as error:
         error.hint = _NEWEST
         raise
@@ -166,12 +164,7 @@ def _newest_document(value: bytes | None, reader: AvroCodec[Any], registry: Regi
             return body.document
         raise
     except (DecodeError, IncompatibleWriterError):
-        return _as_written(value, registry)[1]
-
-
-def _as_written(value: bytes, registry: Registry) -> tuple[Node, Any]:
-    node = parse_schema(registry.schema(schema_id_of(value)))
-    return node, to_json(node, decode_reference(as_written(node), ChosenShape(), DEFAULT_LIMITS, value, FRAME_BYTES))
+        return written_document(value, registry)[1]
 
 
 def _child(node: Node | None, step: Step) -> Node | None:
