@@ -97,6 +97,17 @@ class World(ABC):
         if wait:
             self.read(topic, partition)
 
+    def abort(self, topic: str, *values: bytes, partition: int = 0) -> None:
+        """One aborted transaction, whose records take up offsets: they were in the log before it was aborted."""
+        producer, end = self.producer(), self.written(topic, partition) + len(values)
+        producer.begin()
+        producer.produce([Outgoing(topic, b"k", value, partition=partition) for value in values])
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.written(topic, partition) < end:
+            assert time.monotonic() < deadline, "the records were not written"
+            time.sleep(0.01)
+        producer.abort(TIMEOUT_S)
+
     def read(self, topic: str, partition: int = 0) -> list[Record]:
         """All that a read-committed reader sees of what is there now."""
         return self._shared_reader.read_range(topic, partition, TIMEOUT_S, settled=True)
@@ -117,8 +128,8 @@ class World(ABC):
         return client
 
     @abstractmethod
-    def written(self, topic: str) -> int:
-        """The end of partition 0, open transactions included."""
+    def written(self, topic: str, partition: int = 0) -> int:
+        """The end of a partition, open transactions included."""
 
     @abstractmethod
     def expire(self, consumer: Consumer) -> None:
@@ -138,15 +149,20 @@ class World(ABC):
     def outlive_transaction(self) -> None:
         """Let a transaction of `with_short_transactions` time out."""
 
+    @abstractmethod
+    def let_time_pass(self) -> None:
+        """So that what is written from now on carries a later time than what was written."""
+
 
 class MemoryWorld(World):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 1000.0
-        self.broker: MemoryBroker = MemoryBroker(clock=lambda: self.now_s)
+        self.now_ms = 1_750_000_000_000
+        self.broker: MemoryBroker = MemoryBroker(clock=lambda: self.now_s, now_ms=lambda: self.now_ms)
 
-    def written(self, topic: str) -> int:
-        return self.broker._cluster.partition(topic, 0).end
+    def written(self, topic: str, partition: int = 0) -> int:
+        return self.broker._cluster.partition(topic, partition).end
 
     def expire(self, consumer: Consumer) -> None:
         self.broker.expire(consumer)
@@ -164,6 +180,9 @@ class MemoryWorld(World):
     def outlive_transaction(self) -> None:
         self.now_s += 60
 
+    def let_time_pass(self) -> None:
+        self.now_ms += 60_000
+
 
 class KafkaWorld(World):
     def __init__(self, bootstrap_servers: str, transaction_timeout_s: float = 15.0) -> None:
@@ -175,8 +194,8 @@ class KafkaWorld(World):
         self.broker = KafkaBroker(settings)
         self._client = AdminClient({"bootstrap.servers": bootstrap_servers})
 
-    def written(self, topic: str) -> int:
-        (future,) = self._client.list_offsets({TopicPartition(topic, 0): OffsetSpec.latest()}).values()
+    def written(self, topic: str, partition: int = 0) -> int:
+        (future,) = self._client.list_offsets({TopicPartition(topic, partition): OffsetSpec.latest()}).values()
         return int(future.result(TIMEOUT_S).offset)
 
     def expire(self, consumer: Consumer) -> None:
@@ -206,6 +225,12 @@ class KafkaWorld(World):
 
     def outlive_transaction(self) -> None:
         """The broker looks for them every ten seconds: the test waits for what it sees."""
+
+    def let_time_pass(self) -> None:
+        """The broker's clock goes on by itself; it is this machine's."""
+        start_ms = time.time_ns() // 1_000_000
+        while time.time_ns() // 1_000_000 <= start_ms:
+            time.sleep(0.001)
 
     def _set_config(self, kind: ResourceType, name: str, config: Mapping[str, str]) -> None:
         entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in config.items()]

@@ -9,13 +9,6 @@ from heddle.broker.log import BEGINNING, END, Outgoing, Record
 from heddle.errors import OffsetLostError
 
 
-def abort(world: World, topic: str, *values: bytes) -> None:
-    producer = world.producer()
-    producer.begin()
-    producer.produce([Outgoing(topic, b"k", value) for value in values])
-    producer.abort(TIMEOUT_S)
-
-
 def test_a_range_ends_at_a_transaction_marker(world: World) -> None:
     """The end offset lies behind a marker that no reader is ever given: waiting for a record there would hang."""
     topic = world.topic()
@@ -28,14 +21,14 @@ def test_a_range_ends_at_a_transaction_marker(world: World) -> None:
 def test_a_range_ends_at_aborted_records(world: World) -> None:
     topic = world.topic()
     world.write(topic, b"1")
-    abort(world, topic, *[b"aborted"] * 20)
+    world.abort(topic, *[b"aborted"] * 20)
     assert world.values(topic) == [b"1"]
 
 
 def test_a_range_of_aborted_records_only_is_empty(world: World) -> None:
     topic = world.topic()
     assert world.values(topic) == []
-    abort(world, topic, b"aborted")
+    world.abort(topic, b"aborted")
     assert world.values(topic) == []
 
 

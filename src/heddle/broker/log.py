@@ -162,10 +162,13 @@ class Reader(Protocol):
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
         """The records at these rising offsets, by offset; what compaction or retention took is missing from the answer.
 
-        Meant for offsets that lie close together: stretches between them are read through, long ones are skipped."""
+        Meant for offsets that lie close together: stretches between them are read through, long ones are skipped.
+        Waits for what is not decided yet; `BrokerDownError` after `timeout_s` of that, or of silence. Leaves the
+        assignment as it is."""
 
     def tails(self, topic: str, partitions: Iterable[int], timeout_s: float) -> dict[int, Record | None]:
-        """The last record of each partition, settled (see `scan`); None where there is none."""
+        """The last record of each partition, settled (see `scan`); None where there is none. Leaves the assignment as
+        it is."""
 
     def offset_at(self, topic: str, partition: int, timestamp_ms: int, timeout_s: float) -> int:
         """The first offset whose record is of that time or later; the last stable offset when there is none."""
@@ -220,7 +223,7 @@ class Admin(Protocol):
         """The named topics that exist, with the explicitly set part of their configuration."""
 
     def topic_names(self) -> list[str]:
-        """Every topic that these credentials may see, internal ones left out."""
+        """Every topic that these credentials may see, sorted; Kafka's own (their names begin with `__`) left out."""
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None: ...
 

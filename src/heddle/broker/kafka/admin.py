@@ -35,6 +35,7 @@ from heddle.settings import Settings
 _TIMEOUT_S = 15.0
 _GRACE_S = 5.0  # beyond the request's own time-out, until librdkafka must have answered
 _POLL_S = 0.02
+_INTERNAL = "__"
 
 
 class KafkaAdmin:
@@ -60,6 +61,12 @@ class KafkaAdmin:
                 found[name] = description
         configs = self._configs(list(found))
         return {name: _state(name, description, configs[name]) for name, description in found.items()}
+
+    def topic_names(self) -> list[str]:
+        self.broker_count()  # it tells why there is no answer; the next call only that there is none
+        with translated("listing topics", self._reasons):
+            names = self._client.list_topics(timeout=_TIMEOUT_S).topics
+        return sorted(name for name in names if not name.startswith(_INTERNAL))
 
     def create_topics(self, specs: Iterable[TopicSpec]) -> None:
         new = [

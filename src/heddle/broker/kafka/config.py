@@ -84,7 +84,6 @@ def producer_config(settings: Settings, reasons: Reasons, transactional_id: str)
         "enable.idempotence": True,
         "acks": "all",
         "partitioner": "murmur2_random",
-        "delivery.report.only.error": True,
     }
 
 

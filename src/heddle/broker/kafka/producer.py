@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Producer as Client
 
 from heddle.broker.kafka.config import producer_config
 from heddle.broker.kafka.consumer import KafkaGroupMetadata
 from heddle.broker.kafka.failures import AUTH, FENCED, STALE, TOO_LARGE, Reasons, configured, failure, translated
-from heddle.broker.log import GroupMetadata, Outgoing, Position
+from heddle.broker.log import UNPLACED, GroupMetadata, Outgoing, Position
 from heddle.errors import (
     AuthError,
     BrokerDownError,
@@ -31,7 +33,7 @@ _ASK_TIMEOUT_S = 2.0
 
 
 class KafkaProducer:
-    """No delivery callbacks: what could not be delivered fails the commit."""
+    """No delivery callbacks but for placed records: what could not be delivered fails the commit."""
 
     def __init__(self, settings: Settings, transactional_id: str) -> None:
         self._id = transactional_id
@@ -40,6 +42,7 @@ class KafkaProducer:
         self._began_s = 0.0
         self._is_open = False
         self._batches: list[Sequence[Outgoing]] = []
+        self._has_placed = self._is_place_unknown = False
         with configured():
             self._client = Client(producer_config(settings, self._reasons, transactional_id))
 
@@ -63,7 +66,7 @@ class KafkaProducer:
         with translated(doing, self._reasons):
             self._client.begin_transaction()
         self._is_open, self._began_s = True, time.monotonic()
-        self._batches.clear()
+        self._forget()
 
     def produce(self, records: Iterable[Outgoing]) -> None:
         batch = records if isinstance(records, Sequence) else list(records)
@@ -80,6 +83,15 @@ class KafkaProducer:
             except KafkaException as error:
                 raise self._failure(error.args[0], "producing") from error
 
+    def produce_placed(self, records: Iterable[Outgoing]) -> list[int]:
+        batch = list(records)
+        offsets = [UNPLACED] * len(batch)
+        self._batches.append(batch)
+        self._has_placed = True
+        for index, record in enumerate(batch):
+            self._produce_when_possible(record, on_delivery=partial(self._place, offsets, index))
+        return offsets
+
     def send_offsets(self, topic: str, positions: Mapping[int, Position], group: GroupMetadata) -> None:
         assert isinstance(group, KafkaGroupMetadata)
         if group.generation < 0:  # the coordinator would take it unchecked
@@ -91,8 +103,11 @@ class KafkaProducer:
             raise self._failure(error.args[0], "sending offsets") from error
 
     def commit(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        if self._has_placed:
+            self._know_places(timeout_s)
         try:
-            self._client.commit_transaction(timeout_s)
+            self._client.commit_transaction(max(deadline - time.monotonic(), 0.001))
         except KafkaException as error:
             reason: KafkaError = error.args[0]
             if reason.retriable():
@@ -135,23 +150,41 @@ class KafkaProducer:
                 raise
             self._client.send_offsets_to_transaction(*arguments)
 
-    def _produce_when_possible(self, record: Outgoing) -> None:
-        """The local queue is full: wait for deliveries, at most as long as the transaction may last."""
+    def _produce_when_possible(self, record: Outgoing, **options: Any) -> None:
+        """Where the local queue is full, wait for deliveries, at most as long as the transaction may last."""
+        topic, key, value, headers, partition = record
         while time.monotonic() - self._began_s < self._transaction_timeout_s:
             try:
-                self._client.poll(_QUEUE_FULL_WAIT_S)
-                return self._client.produce(
-                    record.topic, record.value, record.key, record.partition, headers=list(record.headers)
-                )
+                return self._client.produce(topic, value, key, partition, headers=list(headers), **options)
             except BufferError:
-                continue
+                self._client.poll(_QUEUE_FULL_WAIT_S)
             except KafkaException as error:
                 raise self._failure(error.args[0], "producing") from error
         raise BrokerDownError(f"producing to {record.topic}: the local queue stays full", hint="check the brokers")
 
+    def _place(self, offsets: list[int], index: int, error: KafkaError | None, message: Message[Any, Any]) -> None:
+        if error is None:
+            offset = message.offset()
+            offsets[index] = UNPLACED if offset is None else offset
+            self._is_place_unknown |= offsets[index] < 0
+
+    def _know_places(self, timeout_s: float) -> None:
+        """An acknowledgement that was lost can leave librdkafka with a record that is there, but not with its offset:
+        such a transaction is not committed."""
+        self._client.flush(timeout_s)
+        if self._is_place_unknown:
+            raise BrokerError(
+                f"committing a transaction of {self._id}: the log did not say where it put a record",
+                hint="start the worker anew",
+            )
+
     def _ended(self) -> None:
         self._is_open = False
+        self._forget()
+
+    def _forget(self) -> None:
         self._batches.clear()
+        self._has_placed = self._is_place_unknown = False
 
     def _failure(self, error: KafkaError, doing: str) -> HeddleError:
         code, doing = error.code(), f"{doing} in a transaction of {self._id}"

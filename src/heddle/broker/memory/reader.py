@@ -47,14 +47,12 @@ class MemoryReader:
         if not offsets:
             return {}
         with self._cluster.changed:
-            self._fetcher.positions.clear()
             log = self._cluster.partition(topic, partition)
             self._cluster.wait(lambda: log.last_stable > offsets[-1], timeout_s)
             return log.at(offsets)
 
     def tails(self, topic: str, partitions: Iterable[int], timeout_s: float) -> dict[int, Record | None]:
         with self._cluster.changed:
-            self._fetcher.positions.clear()
             logs = {partition: self._cluster.partition(topic, partition) for partition in partitions}
             ends = {partition: log.end for partition, log in logs.items()}
             self._cluster.wait(lambda: all(logs[p].last_stable >= end for p, end in ends.items()), timeout_s)
