@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from heddle.cli.main import app, errors, out
+from heddle.cli.state import Observed, observe, print_observed
 from heddle.errors import UsageError
 from heddle.local import LocalStackError, Ports, Runtime, Server, Stack, cache_dir, find_stack, open_stack
 from heddle.local.artifacts import missing
@@ -23,6 +24,7 @@ from heddle.local.cache import locked, size_bytes
 from heddle.local.logs import Line, follow, last_lines
 from heddle.local.state import clear_state, data_dir, write_secrets, write_state
 from heddle.project import find_root, read_config
+from heddle.settings import load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="A fixed loopback port; 0 = the last one, or a free one.")]
@@ -89,21 +91,30 @@ def down(
 
 @app.command()
 def status(json: AsJson = False) -> None:
-    """Show whether the local servers answer, and where.
+    """Show how the local servers and the subscriptions are.
+
+    Of each subscription: its lag in records, its workers, its unresolved dead letters, and what is paused and why. Also
+    dead letters whose subscription is not declared any more. With HEDDLE_BOOTSTRAP_SERVERS set, of that cluster.
 
     Example: heddle status --json
 
-    Exit codes: 0 all three answer, 1 not so."""
-    stack = _find(_state_dir(find_root()))
-    report = _report(stack)
+    Exit codes: 0 all is well, 1 a server does not answer, or a subscription is paused or needs a person."""
+    root = find_root()
+    report = _report(_find(_state_dir(root)))
+    settings = load_settings()
+    is_remote = bool(settings.bootstrap_servers) and not settings.local
+    ready = [server["name"] for server in report["servers"] if server["health"] == "ready"]
+    observed = observe(root, settings) if is_remote or (settings.bootstrap_servers and "kafka" in ready) else Observed()
     if json:
-        _print_json(report)
+        _print_json(report | observed.document())
     else:
-        _print_status(report)
-    healthy = all(server["health"] == "ready" for server in report["servers"])
-    if not healthy and not json:
+        if not is_remote or any(server["pid"] for server in report["servers"]):
+            _print_status(report)
+        print_observed(observed)
+    is_up = is_remote or len(ready) == len(report["servers"])
+    if not is_up and not json:
         typer.echo("`heddle up` starts what does not run.")
-    raise typer.Exit(0 if healthy else 1)
+    raise typer.Exit(0 if is_up and observed.is_well else 1)
 
 
 @app.command()

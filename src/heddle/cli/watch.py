@@ -15,7 +15,7 @@ from heddle.contracts import ConfluentRegistry
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import subscription_of
 from heddle.integration import Outcome
-from heddle.operations.lag import SubscriptionLag, subscription_lag
+from heddle.operations.lag import UNREADABLE_HINT, SubscriptionLag, subscription_lag
 from heddle.operations.tail import tail as follow
 from heddle.project import load_project
 from heddle.settings import load_settings, need
@@ -56,17 +56,24 @@ def lag(json: AsJson = False) -> None:
 
     Lag counts records. The outcomes are exact: they commit together with the offsets.
 
-    Example: heddle lag --json"""
+    Example: heddle lag --json
+
+    Exit codes: 0 all was read, 1 the outcomes of a subscription cannot be read, 5 no broker answers."""
     project = load_project()
     os.chdir(project.root)
     settings = need(load_settings(), "bootstrap_servers")
     configure_logs(settings)
     subscriptions = [subscription_of(component) for component in project.components.values()]
     rows = subscription_lag(KafkaBroker(settings), subscriptions)
+    unreadable = [row for row in rows if row.unreadable]
     if json:
         typer.echo(_json([_lag_row(row) for row in rows]))
     else:
         out.print(_lag_table(rows))
+        for row in unreadable:
+            out.print(f"{row.subscription}: {row.unreadable}", markup=False, soft_wrap=True)
+            out.print(f"  {UNREADABLE_HINT}", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if unreadable else 0)
 
 
 def _lag_row(row: SubscriptionLag) -> dict[str, Any]:
@@ -76,15 +83,22 @@ def _lag_row(row: SubscriptionLag) -> dict[str, Any]:
         "missing": row.missing,
         "lag": row.lag,
         "workers": row.members,
-        "settled": row.counts.total,
-        "outcomes": dict(row.counts.by_outcome),
-        "recovered": row.counts.recovered,
+        "unreadable": row.unreadable,
+        **_settled(row),
     }
+
+
+def _settled(row: SubscriptionLag) -> dict[str, Any]:
+    """Sums that lack a partition would be wrong: they are left out."""
+    if row.unreadable:
+        return {"settled": None, "outcomes": None, "recovered": None}
+    counts = row.counts
+    return {"settled": counts.total, "outcomes": dict(counts.by_outcome), "recovered": counts.recovered}
 
 
 def _lag_table(rows: list[SubscriptionLag]) -> Table:
     """One row a subscription; outcomes that never occurred have no column."""
-    total = sum((row.counts for row in rows), Counts())
+    total = sum((row.counts for row in rows if not row.unreadable), Counts())
     occurred = [outcome for outcome in Outcome if total.by_outcome[outcome]]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("subscription", no_wrap=True)
@@ -94,6 +108,9 @@ def _lag_table(rows: list[SubscriptionLag]) -> Table:
     for row in rows:
         if row.missing:
             table.add_row(row.subscription, f"no topic {row.topic}: run `heddle apply`")
+            continue
+        if row.unreadable:
+            table.add_row(row.subscription, row.topic, str(row.lag), str(row.members), "unreadable")
             continue
         outcomes = [str(row.counts.by_outcome[outcome] or "") for outcome in occurred]
         table.add_row(row.subscription, row.topic, str(row.lag), str(row.members), str(row.counts.total), *outcomes)

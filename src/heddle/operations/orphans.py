@@ -1,0 +1,75 @@
+"""Dead letters that nobody will ever run: their subscription was renamed or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from heddle.broker.log import Admin, Reader
+from heddle.delivery.subscription import Subscription
+from heddle.operations.unresolved import QUICK, Effort, Unresolved, count_unresolved
+
+SUFFIX = ".dlq"
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A dead-letter topic with unresolved entries that no component of this project answers for.
+
+    `is_ours`: this project has the topic that they come from, so that the subscription was this project's; else it
+    may be another project's on the same cluster."""
+
+    subscription: str
+    topic: str
+    unresolved: Unresolved
+    is_ours: bool
+
+    def __str__(self) -> str:
+        entries = f"{self.topic} holds {self.unresolved or 'entries'}, and no component is called {self.subscription}"
+        if self.is_ours:
+            return f"{entries} any more"
+        return f"{entries}; they come from {self.unresolved.reads}, so they may well be another project's"
+
+    @property
+    def hint(self) -> str:
+        """What to do next."""
+        return (
+            f"declare {self.subscription} again until they are resolved, or give them to another subscription: "
+            f"heddle dlq export {self.subscription} | heddle dlq import NAME"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "subscription": self.subscription,
+            "topic": self.topic,
+            "reads": self.unresolved.reads,
+            "of_this_project": self.is_ours,
+            "unresolved": self.unresolved.document(),
+            "hint": self.hint,
+        }
+
+
+def find_orphans(
+    admin: Admin,
+    reader: Reader,
+    subscriptions: Iterable[Subscription],
+    own_topics: Iterable[str],
+    effort: Effort = QUICK,
+) -> list[Orphan]:
+    """Looks into every `*.dlq` topic that none of `subscriptions` has and no running group reads.
+
+    `own_topics`: all that the project declares. What is in a format of other programs is left alone."""
+    declared = {subscription.dead_letter_topic for subscription in subscriptions}
+    own = set(own_topics)
+    candidates = [name for name in admin.topic_names() if name.endswith(SUFFIX) and name not in declared]
+    found = []
+    for name, topic in sorted(admin.topics(candidates).items()):
+        subscription = name.removesuffix(SUFFIX)
+        if admin.group_members(subscription):
+            continue
+        unresolved = count_unresolved(admin, reader, name, topic.partitions, effort)
+        if unresolved and unresolved.reads:
+            found.append(Orphan(subscription, name, unresolved, unresolved.reads in own))
+    return found

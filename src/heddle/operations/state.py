@@ -1,0 +1,172 @@
+"""How every subscription is, at a glance: lag, workers, unresolved entries, and what is paused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from heddle.broker.log import Admin, Broker, Reader, Record
+from heddle.delivery.metadata import Counts
+from heddle.delivery.subscription import Subscription
+from heddle.errors import BrokerDownError
+from heddle.operations.lag import UNREADABLE_HINT, SubscriptionLag, lag_of
+from heddle.operations.unresolved import Unresolved, count_unresolved
+
+TAIL_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Partitions that read nothing new, all for one reason, as their owner noted it: `<kind>: <what>`."""
+
+    subscription: str
+    partitions: tuple[int, ...]
+    reason: str
+    has_workers: bool
+
+    def __str__(self) -> str:
+        many = len(self.partitions) > 1
+        numbers = ", ".join(map(str, self.partitions))
+        who = f"{'partitions' if many else 'partition'} {numbers} of {self.subscription}"
+        kind, _, what = self.reason.partition(": ")
+        if not self.has_workers:
+            return f"{who} {'were' if many else 'was'} paused when the worker stopped ({self.reason})"
+        does = "read nothing new" if many else "reads nothing new"
+        match kind:
+            case "cap":
+                return f"{who} {does}: {what} are unresolved, which is the cap"
+            case "breaker":
+                return f"{who} {does}: many keys fail alike ({what}); nothing is parked for it"
+            case "dependency":
+                return f"{who} {does}: a dependency does not answer ({what})"
+            case _:
+                return f"{who} {does}: {self.reason}"
+
+    @property
+    def hint(self) -> str:
+        """What to do next."""
+        if not self.has_workers:
+            return f"start it: heddle run {self.subscription}"
+        match self.reason.partition(":")[0]:
+            case "cap":
+                return f"resolve some: heddle dlq list {self.subscription} --group-by fingerprint"
+            case "breaker" | "dependency":
+                return "mend what it waits for; it tries by itself and goes on once that answers"
+            case _:
+                return f"look at the log of its worker: heddle run {self.subscription}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionState:
+    """`missing`: topics that `heddle apply` has yet to make. `pauses` None: not known while a transaction is open."""
+
+    lag: SubscriptionLag
+    unresolved: Unresolved
+    pauses: tuple[Pause, ...] | None = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def subscription(self) -> str:
+        return self.lag.subscription
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """What a person has to know, each with what to do next."""
+        name, found = self.subscription, []
+        if self.missing:
+            found.append((f"{name} has no topic {', '.join(self.missing)}", "run `heddle plan`, then `heddle apply`"))
+        if self.lag.unreadable:
+            found.append((f"{name}: {self.lag.unreadable}", UNREADABLE_HINT))
+        if self.unresolved.unreadable:
+            hint = "a newer Heddle or another program wrote it: run that version, or move the record"
+            found.append((f"{name}.dlq: {self.unresolved.unreadable}", hint))
+        if self.pauses is None:
+            hint = "look again in some seconds: its worker, or the next one, ends it"
+            found.append((f"{name}: a transaction is open, so whether it is paused is not known", hint))
+        return found + [(str(pause), pause.hint) for pause in self.pauses or ()]
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "subscription": self.subscription,
+            "topic": self.lag.topic,
+            "missing_topics": list(self.missing),
+            "lag": self.lag.lag,
+            "workers": self.lag.members,
+            "unresolved": self.unresolved.document(),
+            "paused": [{"partitions": list(p.partitions), "reason": p.reason} for p in self.pauses or ()],
+            "problems": [{"message": message, "hint": hint} for message, hint in self.problems],
+        }
+
+
+def subscription_states(broker: Broker, subscriptions: Iterable[Subscription]) -> list[SubscriptionState]:
+    """Asks the broker, all subscriptions side by side."""
+    subscriptions = list(subscriptions)
+    with ThreadPoolExecutor(max_workers=len(subscriptions) or 1) as pool:
+        return list(pool.map(lambda subscription: _one(broker, subscription), subscriptions))
+
+
+def pauses_of(
+    reader: Reader, subscription: Subscription, partitions: Iterable[int], has_workers: bool
+) -> tuple[Pause, ...] | None:
+    """What the newest audit records say; None when a transaction that is open keeps them back."""
+    reasons: dict[str, list[int]] = {}
+    try:
+        tails = reader.tails(subscription.audit_topic, partitions, TAIL_TIMEOUT_S)
+    except BrokerDownError:
+        return None
+    for partition, record in sorted(tails.items()):
+        if reason := _paused(record):
+            reasons.setdefault(reason, []).append(partition)
+    return tuple(Pause(subscription.name, tuple(found), reason, has_workers) for reason, found in reasons.items())
+
+
+def _one(broker: Broker, subscription: Subscription) -> SubscriptionState:
+    admin, reader = broker.admin(), broker.reader()
+    try:
+        return _state(admin, reader, subscription)
+    finally:
+        reader.close()
+        admin.close()
+
+
+def _state(admin: Admin, reader: Reader, subscription: Subscription) -> SubscriptionState:
+    wanted = _topics(subscription)
+    topics = admin.topics(wanted)
+    missing = tuple(name for name in wanted if name not in topics)
+    if subscription.topic in missing:
+        lag = SubscriptionLag(subscription.name, subscription.topic, 0, 0, 0, Counts(), missing=True)
+        return SubscriptionState(lag, Unresolved(), (), missing)
+    partitions = topics[subscription.topic].partitions
+    lag = lag_of(admin, reader, subscription, partitions)
+    dead_letters = topics.get(subscription.dead_letter_topic)
+    unresolved = Unresolved()
+    if dead_letters is not None:
+        unresolved = count_unresolved(admin, reader, dead_letters.name, dead_letters.partitions)
+    audit = topics.get(subscription.audit_topic)
+    pauses: tuple[Pause, ...] | None = ()
+    if audit is not None:
+        pauses = pauses_of(reader, subscription, range(audit.partitions), has_workers=lag.members > 0)
+    return SubscriptionState(lag, unresolved, pauses, missing)
+
+
+def _topics(subscription: Subscription) -> Sequence[str]:
+    return (
+        subscription.topic,
+        subscription.dead_letter_topic,
+        subscription.command_topic,
+        subscription.audit_topic,
+    )
+
+
+def _paused(record: Record | None) -> str:
+    """The pause that an audit record tells of, "" for none."""
+    try:
+        document = orjson.loads((record and record.value) or b"{}")
+    except ValueError:
+        return ""
+    return str(document.get("paused") or "") if isinstance(document, dict) else ""
