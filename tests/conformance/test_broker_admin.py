@@ -26,6 +26,19 @@ def test_topics_are_described_as_declared(world: World) -> None:
     assert world.admin.broker_count() == 1
 
 
+def test_a_topic_grows_and_never_shrinks(world: World) -> None:
+    topic = world.topic(2)
+    topic_id = world.admin.topics([topic])[topic].topic_id
+    world.admin.grow_topic(topic, 4)
+    state = world.admin.topics([topic])[topic]
+    assert (state.partitions, state.topic_id) == (4, topic_id)
+    world.write(topic, b"new", partition=3)
+    assert world.values(topic, 3) == [b"new"]
+    for partitions in (4, 1):
+        with pytest.raises(BrokerError):
+            world.admin.grow_topic(topic, partitions)
+
+
 def test_nothing_asked_nothing_answered(world: World) -> None:
     assert world.admin.topics([]) == {}
     world.admin.create_topics([])

@@ -229,6 +229,9 @@ class Admin(Protocol):
 
     def alter_topic(self, name: str, config: Mapping[str, str]) -> None: ...
 
+    def grow_topic(self, name: str, partitions: int) -> None:
+        """Add partitions until there are that many. `BrokerError` when there are as many already."""
+
     def delete_topics(self, names: Iterable[str]) -> None: ...
 
     def broker_count(self) -> int: ...

@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ConfigEntry,
     ConfigResource,
     ConfigSource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -90,6 +91,13 @@ class KafkaAdmin:
         with translated(f"altering topic {name}", self._reasons):
             for future in self._client.incremental_alter_configs([resource], request_timeout=_TIMEOUT_S).values():
                 self._result(future)
+
+    def grow_topic(self, name: str, partitions: int) -> None:
+        with translated(f"adding partitions to topic {name}", self._reasons):
+            futures = self._client.create_partitions([NewPartitions(name, partitions)], request_timeout=_TIMEOUT_S)
+            for future in futures.values():
+                self._result(future)
+        self._wait_for_leaders({name: partitions})
 
     def delete_topics(self, names: Iterable[str]) -> None:
         wanted = list(names)

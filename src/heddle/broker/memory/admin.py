@@ -29,6 +29,10 @@ class MemoryAdmin:
         with self._cluster.changed:
             self._cluster.topic(name).config.update(config)
 
+    def grow_topic(self, name: str, partitions: int) -> None:
+        with self._cluster.changed:
+            self._cluster.grow(name, partitions)
+
     def delete_topics(self, names: Iterable[str]) -> None:
         with self._cluster.changed:
             for name in names:

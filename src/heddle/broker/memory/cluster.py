@@ -55,6 +55,15 @@ class Cluster:
         self.topics[spec.name] = Topic(spec, uuid.uuid4().hex)
         self.changed.notify_all()
 
+    def grow(self, name: str, partitions: int) -> None:
+        logs = self.topic(name).partitions
+        if partitions <= len(logs):
+            raise BrokerError(f"topic {name} has {len(logs)} partitions already")
+        logs += [PartitionLog(name, number) for number in range(len(logs), partitions)]
+        for group in self._groups.values():
+            group.rebalance()
+        self.changed.notify_all()
+
     def topic(self, name: str) -> Topic:
         try:
             return self.topics[name]
