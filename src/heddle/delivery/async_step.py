@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from heddle.broker.log import Record
@@ -91,10 +93,12 @@ class AsyncStep(NoFence):
         return interrupts[0] if interrupts else None
 
     async def _one(self, index: int, record: Record, value: Any, may_begin: Callable[[], bool]) -> Result:
+        began_s = time.monotonic()
         try:
             return await self._emit(record, value)
         except (Exception, SystemExit) as error:
-            return await self._attempts.failed_async(index, error, lambda: self._emit(record, value), may_begin)
+            again = partial(self._emit, record, value)
+            return await self._attempts.failed_async(index, error, began_s, again, may_begin)
 
     async def _emit(self, record: Record, value: Any) -> Result:
         task = asyncio.current_task()

@@ -1,7 +1,8 @@
 """The circuit breaker: when many keys fail alike, the subscription pauses instead of parking them one by one.
 
 Alike: about one target, where the failure names it, else by fingerprint. Only transient and unknown failures count:
-what is wrong with a record says nothing about a target."""
+what is wrong with a record says nothing about a target. The window is looked at from its end: what succeeded before an
+outage began must not hide it."""
 
 from __future__ import annotations
 
@@ -106,20 +107,19 @@ class Board:
         other."""
         if self._reason is not None or not failed:
             return self._reason
-        batch = self._counted(keys_ok, failed)
-        return self._verdict([*self._window.all(), batch]) if batch.groups else None
+        return self._verdict(self._counted(keys_ok, failed))
 
     def record(self, keys_ok: int, failed: Sequence[tuple[bytes | None, Failure]]) -> None:
         """Remember a batch, with what `consider` was given. While the breaker is open nothing is added."""
         if self._reason is not None:
             return
-        present = self._window.present()
         if not failed:
-            present.attempts += keys_ok
+            self._window.present().attempts += keys_ok
             return
         batch = self._counted(keys_ok, failed)
-        present.add(batch, self._policy.keys)
-        if batch.groups and (reason := self._verdict(self._window.all())):
+        reason = self._verdict(batch)
+        self._window.present().add(batch, self._policy.keys)
+        if reason is not None:
             self._open(reason, self._policy.first_probe_s)
 
     def succeeded(self) -> None:
@@ -152,20 +152,27 @@ class Board:
             group.add(1, [object() if key is None else key], self._policy.keys)
         return counted
 
-    def _verdict(self, slices: Sequence[_Slice]) -> str | None:
-        """The reason to be open: of the groups that are over the limits, the largest."""
-        window, policy = _Slice(), self._policy
-        for each in slices:
-            window.add(each, policy.keys)
-        over = [
-            group
-            for group in window.groups.values()
-            if len(group.keys) >= policy.keys and group.failed >= policy.ratio * window.attempts
-        ]
-        if not over:
+    def _verdict(self, batch: _Slice) -> str | None:
+        """The reason to be open, if this batch, or it and any stretch of the window up to it, is over the limits."""
+        if not batch.groups:
             return None
-        worst = max(over, key=lambda group: group.failed)
-        return f"{worst.failed} of {window.attempts} attempts within {policy.window_s:g} s failed alike: {worst.what}"
+        stretch = _Slice()
+        for each in (batch, *reversed(self._window.all())):
+            stretch.add(each, self._policy.keys)
+            if (worst := self._worst(stretch)) is not None:
+                within = f"within {self._policy.window_s:g} s"
+                return f"{worst.failed} of {stretch.attempts} attempts failed alike {within}: {worst.what}"
+        return None
+
+    def _worst(self, stretch: _Slice) -> _Alike | None:
+        """Of the groups that are over the limits, the largest."""
+        policy = self._policy
+        over = (
+            group
+            for group in stretch.groups.values()
+            if len(group.keys) >= policy.keys and group.failed >= policy.ratio * stretch.attempts
+        )
+        return max(over, key=lambda group: group.failed, default=None)
 
 
 def _described(failure: Failure, target: str) -> str:

@@ -12,15 +12,12 @@ from typing import Any, NamedTuple, Protocol
 from heddle.broker.log import Outgoing, Record
 from heddle.delivery.attempts import Attempts
 from heddle.delivery.classify import Classifier, interruption
-from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass, HeddleError, UsageError
+from heddle.errors import Failure, FailureClass, HeddleError, UsageError
 from heddle.event import DerivedIds, HeaderTemplate, ParsedHeaders, parse_headers
 from heddle.integration import Applied
 
-INTERRUPTS = (DependencyDownError, AuthError)
-"""What says nothing about the record: it and all after it count as unattempted."""
-
 HALTS = (FailureClass.RATE_LIMIT, FailureClass.OURS)
-"""After a failure of these, no further record is begun: the target asks for a pause, or somebody for a stop."""
+"""Failures after which no further record is begun: the target asks for a pause, or somebody for a stop."""
 
 ONCE = Attempts(Classifier())
 
@@ -69,6 +66,22 @@ class FailedKeys:
         return self._heads.get((record.partition, record.key)) if self._heads else None
 
 
+class Streak:
+    """Transient failures of a run with no success between them (whoever sees one sets `length` to 0). Past `longest`
+    the run ends early, so that the breaker is asked before the rest of the batch is tried at a target that is down."""
+
+    __slots__ = ("_longest", "length")
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self.length = 0
+
+    def ends(self, failure: Failure) -> bool:
+        """Whether no further record is begun after this failure."""
+        self.length += failure.failure_class is FailureClass.TRANSIENT
+        return failure.failure_class in HALTS or self.length >= self._longest
+
+
 class _Skipped:
     """Not attempted, because an earlier record of its key failed in this very batch."""
 
@@ -81,8 +94,8 @@ Result = list[Outgoing] | Applied | Failure | _Skipped
 
 class Run(NamedTuple):
     """Results of the records that were attempted, in order. Shorter than the batch when its tail was cut:
-    `interrupted` says why (a dependency down or refused credentials), else the last result does (a failure of
-    `HALTS`), else it was the batch deadline."""
+    `interrupted` says why (a dependency down or refused credentials), else the last result does (a failure that ends
+    a run, see `Streak`), else it was the batch deadline."""
 
     results: list[Result]
     interrupted: HeddleError | None = None
@@ -174,7 +187,7 @@ def run_in_order(
     """`one` on each record until the budget is spent. A failed record's key is skipped from there on; what interrupts
     cuts the tail: everything before it stands, it and the rest count as unattempted."""
     results: list[Result] = []
-    failed = FailedKeys(by_key=by_key)
+    failed, streak = FailedKeys(by_key=by_key), Streak(attempts.streak)
     for index, record in enumerate(records):
         if not budget.begins():
             return Run(results)
@@ -184,12 +197,14 @@ def run_in_order(
         try:
             result = one(index, record)
         except (Exception, SystemExit) as error:  # a handler does not end the worker
-            result = attempts.failed(index, error, partial(one, index, record), budget.begins)
+            result = attempts.failed(index, error, budget.began, partial(one, index, record), budget.begins)
         if isinstance(result, Failure):
             if (interrupted := interruption(result)) is not None:
                 return Run(results, interrupted)
-            if result.failure_class in HALTS:
+            if streak.ends(result):
                 return Run([*results, result])
             failed.add(record)
+        else:
+            streak.length = 0
         results.append(result)
     return Run(results)

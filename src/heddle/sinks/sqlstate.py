@@ -53,5 +53,8 @@ def condition_of(error: BaseException, state: str) -> str:
 
 
 def kebab(name: str) -> str:
-    """`CheckViolation` as `check-violation`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+    """`CheckViolation` as `check-violation`, `InvalidURL` as `invalid-url`."""
+    return _WORD_ENDS.sub("-", name).lower()
+
+
+_WORD_ENDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
