@@ -54,6 +54,15 @@ class Position(NamedTuple):
     metadata: str = ""
 
 
+class Newest(NamedTuple):
+    """`records`: the newest of each key, newest first. `start`: the first offset that was looked at, `read`: at how
+    many records."""
+
+    records: list[Record]
+    start: int
+    read: int
+
+
 class Rebalance(NamedTuple):
     """Partitions gained and gone since the last call. `lost` went without our consent: nothing may be committed."""
 
@@ -158,6 +167,15 @@ class Reader(Protocol):
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
     ) -> list[Record]:
         """`scan`, as a list: for what is known to be short."""
+
+    def newest(
+        self, topic: str, partition: int, start: int, end: int, seen: set[bytes | None], timeout_s: float
+    ) -> Newest:
+        """The newest records, null values included, of those keys in [start, end) that are not in `seen`; adds them.
+        `end` is at most the last stable offset; a `start` before the first kept offset is moved there.
+
+        Called with stretches from the end on it reads a compacted topic newest first, and costs far less than `scan`:
+        of older versions the keys alone are looked at. Holds one stretch at a time."""
 
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
         """The records at these rising offsets, by offset; what compaction or retention took is missing from the answer.

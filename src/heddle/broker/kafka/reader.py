@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
-from heddle.broker.kafka.by_hand import ByHand
+from confluent_kafka import Message
+
+from heddle.broker.kafka.by_hand import ByHand, Messages
 from heddle.broker.kafka.finder import Finder
 from heddle.broker.kafka.records import records_of
-from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Record
+from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Newest, Record
 from heddle.errors import BrokerDownError, HeddleError, OffsetLostError
 from heddle.settings import Settings
 
-_BATCH = 1_000
+_BATCH = 200  # more makes the garbage collector walk over records that are in use
 _POLL_S = 0.1
 _SETTLE_POLL_S = 0.005
 _ASSIGN_TIMEOUT_S = 10.0
@@ -65,6 +68,28 @@ class KafkaReader:
     ) -> list[Record]:
         return list(self.scan(topic, partition, timeout_s, start, settled=settled))
 
+    def newest(
+        self, topic: str, partition: int, start: int, end: int, seen: set[bytes | None], timeout_s: float
+    ) -> Newest:
+        """A record's headers cost ten times what its key does: they are made for those alone that are returned."""
+        try:
+            stretch = self._stretch(topic, partition, start, end, timeout_s)
+        except OffsetLostError:
+            start = self._client.bounds(topic, partition, timeout_s)[0]
+            stretch = self._stretch(topic, partition, start, end, timeout_s)
+        return Newest(records_of(topic, _unseen(stretch, seen)), start, len(stretch))
+
+    def _stretch(self, topic: str, partition: int, start: int, end: int, timeout_s: float) -> Messages:
+        found: Messages = []
+        if start < end:
+            self._assign(topic, {partition: start})
+            try:
+                for messages in self._messages_until(end, timeout_s):
+                    found += [m for m in messages if m.error() is None and _offset_of(m) < end]
+            finally:
+                self._assign(topic, {})
+        return found
+
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
         if not offsets:
             return {}
@@ -72,8 +97,9 @@ class KafkaReader:
         self._reach(topic, partition, offsets[-1] + 1, deadline)
         while True:
             first = self._client.bounds(topic, partition, _left(deadline))[0]
+            kept = [offset for offset in offsets if offset >= first]
             try:
-                return self._finder.fetch(topic, partition, [o for o in offsets if o >= first], _left(deadline))
+                return self._finder.fetch(topic, partition, kept, _left(deadline)) if kept else {}
             except OffsetLostError:
                 if self._client.bounds(topic, partition, _left(deadline))[0] == first:
                     raise
@@ -126,20 +152,25 @@ class KafkaReader:
         return Finder(self._settings)
 
     def _read_until(self, end: int, timeout_s: float) -> Iterator[Record]:
+        topic = self._client.topic
+        for messages in self._messages_until(end, timeout_s):
+            yield from (record for record in records_of(topic, messages) if record.offset < end)
+
+    def _messages_until(self, end: int, timeout_s: float) -> Iterator[Messages]:
         """The tail before `end` may be a transaction marker or aborted records, which bring no message: the partition's
         end-of-file event, or a later record, then says that we are through."""
         topic, deadline = self._client.topic, time.monotonic() + timeout_s
         while True:
             messages = self._client.take(1, _POLL_S)
             messages += self._client.take(_BATCH, 0)
-            found = records_of(topic, messages)
             if problem := self._client.problem(messages):
                 raise problem
-            yield from (record for record in found if record.offset < end)
-            offset = max((m.offset() or 0 for m in messages), default=0)
-            if offset >= end or (found and offset == end - 1):
-                return
-            if found:
+            yield messages
+            last = max(messages, key=_offset_of, default=None)
+            if last is not None:
+                offset = _offset_of(last)
+                if offset >= end or (offset == end - 1 and last.error() is None):
+                    return
                 deadline = time.monotonic() + timeout_s
             if time.monotonic() > deadline:
                 raise BrokerDownError(f"reading {topic} to offset {end} took too long", hint="check the brokers")
@@ -154,6 +185,21 @@ class KafkaReader:
             return offset
         first, end = self._client.bounds(topic, partition, _ASSIGN_TIMEOUT_S)
         return first if offset == BEGINNING else end
+
+
+def _offset_of(message: Message[Any, Any]) -> int:
+    return message.offset() or 0
+
+
+def _unseen(messages: Messages, seen: set[bytes | None]) -> Messages:
+    """The last of each key, last first."""
+    found = []
+    for message in reversed(messages):
+        key = message.key()
+        if key not in seen:
+            seen.add(key)
+            found.append(message)
+    return found
 
 
 def _left(deadline: float) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Record
+from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Newest, Record
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.fetcher import Fetcher
 
@@ -42,6 +42,20 @@ class MemoryReader:
             if settled:
                 self._cluster.wait(lambda: log.last_stable >= end, timeout_s)
             return log.read(self._offset(topic, partition, start), log.end + 1)[0]
+
+    def newest(
+        self, topic: str, partition: int, start: int, end: int, seen: set[bytes | None], timeout_s: float
+    ) -> Newest:
+        with self._cluster.changed:
+            log = self._cluster.partition(topic, partition)
+            start = max(start, log.first)
+            stretch = [r for r in log.read(start, end - start)[0] if r.offset < end] if start < end else []
+        records = []
+        for record in reversed(stretch):
+            if record.key not in seen:
+                seen.add(record.key)
+                records.append(record)
+        return Newest(records, start, len(stretch))
 
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
         if not offsets:

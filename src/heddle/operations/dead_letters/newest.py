@@ -1,20 +1,15 @@
-"""A compacted partition from its end: the newest version of each key comes first, and a page needs no more than that.
-
-What lies before a stretch cannot change what was found in it: the newer version decides. So the versions of a key
-that come later in this order are dropped by their key alone."""
+"""A compacted partition from its end: the newest version of each key comes first, and a page needs no more."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from heddle.broker.log import BEGINNING, Reader, Record
-from heddle.errors import OffsetLostError
+from heddle.broker.log import Reader, Record
 
 TIMEOUT_S = 30.0
 FIRST_STRETCH = 500
-LONGEST_STRETCH = 20_000
+LONGEST_STRETCH = 10_000
 GROWTH = 4
 
 
@@ -38,37 +33,7 @@ def newest_of_partition(
     length = first_stretch
     while end > 0:
         start = max(end - length, 0)
-        records, start = _stretch(reader, topic, partition, start, end)
-        yield Found(_newest(records, seen), len(records), start)
-        end, length = start, min(length * GROWTH, LONGEST_STRETCH)
-
-
-def _stretch(reader: Reader, topic: str, partition: int, start: int, end: int) -> tuple[list[Record], int]:
-    """Records of [start, end), and the offset that they begin at: 0 where records before `end` were deleted."""
-    try:
-        return _between(reader, topic, partition, start or BEGINNING, end), start
-    except OffsetLostError:
-        return _between(reader, topic, partition, BEGINNING, end), 0
-
-
-def _between(reader: Reader, topic: str, partition: int, start: int, end: int) -> list[Record]:
-    found = []
-    scan = cast(Generator[Record, None, None], reader.scan(topic, partition, TIMEOUT_S, start))
-    with closing(scan) as records:
-        for record in records:
-            if record.offset >= end:
-                break
-            found.append(record)
-            if record.offset == end - 1:
-                break
-    return found
-
-
-def _newest(records: list[Record], seen: set[bytes | None]) -> list[Record]:
-    newest = []
-    for record in reversed(records):
-        if record.key not in seen:
-            seen.add(record.key)
-            if record.value is not None:
-                newest.append(record)
-    return newest
+        newest = reader.newest(topic, partition, start, end, seen, TIMEOUT_S)
+        end = start if newest.start == start else 0  # what lay before was deleted
+        yield Found([record for record in newest.records if record.value is not None], newest.read, end)
+        length = min(length * GROWTH, LONGEST_STRETCH)
