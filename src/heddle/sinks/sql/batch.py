@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from psycopg import sql
+from typing import Any, NamedTuple
 
 from heddle.errors import Failure, FailureClass
 from heddle.event import Identity
@@ -25,11 +23,10 @@ _DUPLICATE = Applied(Outcome.DUPLICATE)
 _SUPERSEDED = Applied(Outcome.SUPERSEDED)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One event of the batch with the rows it becomes. `staged_index`: see statements.py."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody looks for values in an entry by tuple.index
     staged_index: int
     lane: Hashable
     identity: Identity
@@ -198,10 +195,11 @@ class BatchWriter:
             first = firsts.setdefault(entry.identity, entry)
             if first is not entry:
                 repeated.append((entry, first))
-        answers = {entry.index: _APPLIED for entry in firsts.values()}
-        parameters = {**self._parameters, "indexes": [entry.staged_index for entry in firsts.values()]}
+        answers = dict.fromkeys([entry.index for entry in firsts.values()], _APPLIED)
+        staged = [entry.staged_index for entry in firsts.values()]
+        statement = self._statements.merge if min(staged) >= 0 else self._statements.merge_replayed
         known = set()
-        for staged_index, seen in connection.execute(self._merge_of(entries), parameters, binary=True):
+        for staged_index, seen in connection.execute(statement, {**self._parameters, "indexes": staged}, binary=True):
             index = _index_of(staged_index)
             answers[index] = _SUPERSEDED
             if seen:
@@ -218,10 +216,6 @@ class BatchWriter:
         if conflicts:
             raise ConflictError(conflicts)
         return answers
-
-    def _merge_of(self, entries: Sequence[Entry]) -> sql.Composed:
-        replayed = any(entry.staged_index < 0 for entry in entries)
-        return self._statements.merge_replayed if replayed else self._statements.merge
 
     def _compare_with_inbox(
         self, connection: Connection, known: Sequence[Entry], answers: dict[int, Applied]

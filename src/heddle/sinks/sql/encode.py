@@ -33,6 +33,7 @@ class Encoder:
     def __init__(self, layout: Layout) -> None:
         self.has_lines = layout.lines is not None
         self._parent = _Part([c for c in layout.columns if not c.of_line], "")
+        self._key = _Part(layout.key, "")
         if layout.lines is not None:
             name = layout.lines.name
             self._line = _Part([c for c in layout.columns if c.of_line], f"{name}[].")
@@ -44,6 +45,10 @@ class Encoder:
         if not self.has_lines:
             return [parent]
         return [parent + self._line.values(line) for line in self._lines_of(value)]
+
+    def key(self, value: Any) -> Row:
+        """What identifies the event's entity, in `Layout.key` order. Raises `NulInTextError`."""
+        return self._key.values(value)
 
     def head(self, value: Any) -> Row:
         """The parent's columns alone, the line's null: what an event without lines is staged as."""

@@ -12,6 +12,14 @@ from heddle.sinks import sqlstate
 
 # A session in a state that it should not be in is dropped, and the batch runs again on a new one.
 _DOWN = (*sqlstate.DOWN, "25", "40", "55")
+_BUSY = {
+    "55P03": "another transaction holds locks on {}",
+    "57014": "a statement on {} took too long and was ended",
+}
+
+
+class BusyError(DependencyDownError):
+    """PostgreSQL answers, but a lock or the time for a statement was not to be had."""
 
 
 class RecordFault(Exception):
@@ -41,6 +49,8 @@ def fault_of(error: psycopg.Error, sink: str, table: str, path_of: Callable[[str
         return AuthError(f"{sink}: {name} on {table}", hint="grant the sink's role what it needs, then start it again")
     if state.startswith(sqlstate.DECLARATION):
         return UsageError(f"{sink}: {table} is not as declared ({name})", hint="see what differs with `heddle plan`")
+    if state in _BUSY:
+        return BusyError(f"{sink}: {_BUSY[state].format(table)}", hint="see who does, in pg_locks and pg_stat_activity")
     if state.startswith(_DOWN):
         return DependencyDownError(f"{sink}: PostgreSQL: {name}", hint="see the database's own log")
     return _record_fault(error, state, name, table, path_of)

@@ -90,6 +90,13 @@ class Layout:
         names = tuple(column.name for column in self.key)
         return (*names, LINE_NO) if self.lines else names
 
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """The columns of a row as they stand in the table."""
+        parent = [column.name for column in self.columns if not column.of_line]
+        lines = [column.name for column in self.columns if column.of_line]
+        return (*parent, *([LINE_NO] if self.lines else []), *lines)
+
     def path_of(self, column: str) -> str:
         """The field path that fills a column, or the column's own name."""
         for known in self.columns:

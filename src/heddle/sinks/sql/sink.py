@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from psycopg import sql
 
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
-from heddle.integration import Sink, SinkWriter, Start
+from heddle.integration import Delivered, Sink, SinkWriter, Start
 from heddle.on_failure import DEFAULT, OnFailure, Order, holds_keys
+from heddle.preview import Preview
 from heddle.secrets import Secret
 from heddle.sinks.sql import inbox, tables
 from heddle.sinks.sql.batch import BatchWriter
 from heddle.sinks.sql.encode import Encoder
 from heddle.sinks.sql.layout import layout_of
+from heddle.sinks.sql.preview import Previewer
 from heddle.sinks.sql.session import Session
-from heddle.sinks.sql.statements import statements_of
+from heddle.sinks.sql.statements import Statements, entity_rows_of, statements_of
 from heddle.sinks.sql.writer import SqlWriter
 
 R = TypeVar("R")
@@ -83,8 +85,15 @@ class SqlSink(Sink[R]):
         except BaseException:
             session.close()
             raise
-        batches = BatchWriter(self.name, self._topic, holds_keys(self.order), session, statements, Encoder(self.layout))
-        return SqlWriter(self.name, self._topic, session, statements, batches)
+        return SqlWriter(self.name, self._topic, session, statements, self._batches(session, statements))
+
+    def preview(self, batch: Sequence[Delivered[Any]]) -> list[Preview]:
+        """See `PreviewableSink`. Needs the same rights as the running sink: it does what that would do, and takes it
+        back. Says of an event that somebody else holds locks on its rows instead of waiting for them."""
+        statements = statements_of(self.layout)
+        with closing(self._session([statements.create_stage])) as session:
+            batches, rows = self._batches(session, statements), entity_rows_of(self.layout)
+            return Previewer(session, self.layout, batches, Encoder(self.layout), rows).preview(batch)
 
     def plan(self) -> list[str]:
         """The DDL statements that `apply_plan` would run, in order. Raises `UsageError` with all differences when a
@@ -114,6 +123,9 @@ class SqlSink(Sink[R]):
         """The bound below which replays and rewinds must be refused, or None when nothing was ever pruned."""
         with closing(self._session()) as session, session.transaction() as connection:
             return inbox.pruned_before(connection, self.layout.schema, self.name)
+
+    def _batches(self, session: Session, statements: Statements) -> BatchWriter:
+        return BatchWriter(self.name, self._topic, holds_keys(self.order), session, statements, Encoder(self.layout))
 
     def _session(self, prepare: Sequence[sql.Composed] = ()) -> Session:
         return Session(self.name, self.dsn, self.layout.full_name, self.layout.path_of, prepare)

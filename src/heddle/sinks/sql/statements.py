@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
+from typing import Any
 
 from psycopg import sql
 
@@ -71,6 +72,40 @@ def statements_of(layout: Layout) -> Statements:
         seen=composed("seen.sql", **parts),
         fence_bump=composed("fence_bump.sql", **parts),
         fence_check=composed("fence_check.sql", **parts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRows:
+    """Reads the rows of entities. Each row: the entity's place among the keys from 1, its number of rows, its values
+    as in `Layout.row_names`."""
+
+    select: sql.Composed
+
+    def parameters(self, keys: Sequence[Sequence[Any]], most: int) -> dict[str, Any]:
+        columns = zip(*keys, strict=True)
+        return {"most": most} | {f"k{i}": list(column) for i, column in enumerate(columns)}
+
+
+def entity_rows_of(layout: Layout) -> EntityRows:
+    key = [column.name for column in layout.key]
+    wanted = [f"k{i}" for i in range(len(key))]
+    staged = [f"c{i}" for i in range(len(layout.row_names))]
+    types = [raw(f"%({name})s::{column.staged_type}[]") for name, column in zip(wanted, layout.key, strict=True)]
+    return EntityRows(
+        composed(
+            "entity_rows.sql",
+            table=sql.Identifier(layout.schema, layout.table),
+            keys=sql.SQL(", ").join(types),
+            wanted_key=_names(*wanted),
+            present_is_wanted=_equal("present", key, "wanted", wanted),
+            row_order=sql.Identifier("present", LINE_NO) if layout.lines else sql.SQL("wanted.place"),
+            staged_columns=_names(*staged),
+            present_columns=sql.SQL(", ").join(
+                sql.SQL("{} as {}").format(sql.Identifier("present", name), sql.Identifier(place))
+                for name, place in zip(layout.row_names, staged, strict=True)
+            ),
+        )
     )
 
 
