@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +19,9 @@ import structlog.testing
 from heddle import AuthError, ContractError, DependencyDownError, Flow, Mapping, Sink
 from heddle.broker.log import Record
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contracts
+from heddle.delivery.attempts import Attempts
 from heddle.delivery.build import open_step
+from heddle.delivery.classify import Classifier
 from heddle.delivery.steps import SKIPPED, Budget, Run
 from heddle.errors import (
     Failure,
@@ -198,6 +201,22 @@ def test_no_quick_try_begins_once_the_worker_is_asked_to_stop(kind: Any) -> None
 
     assert codes(ran(kind(stopping), records("a", "b"), budget=Budget(30.0, stop))) == ["connection"]
     assert calls.seen == ["a"]
+
+
+@pytest.mark.parametrize(("answers", "calls"), [([False], 0), ([True, False, False], 0), ([True, True, False], 1)])
+def test_before_each_wait_and_each_try_the_batch_is_asked_for_leave(answers: list[bool], calls: int) -> None:
+    made: list[int] = []
+
+    def call() -> None:
+        made.append(1)
+        raise ConnectionResetError
+
+    left = iter(answers)
+    result = Attempts(Classifier(), tries=9, delay_s=0.001).failed(
+        5, ConnectionResetError(), time.monotonic(), call, lambda: next(left)
+    )
+    assert isinstance(result, Failure)
+    assert (result.index, result.code, len(made), list(left)) == (5, "connection", calls, [])
 
 
 def test_what_failed_slowly_is_not_tried_again_at_once(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
