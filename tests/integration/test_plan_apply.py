@@ -20,13 +20,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 from building import record, types_of, write_contract
 
 from heddle.broker.kafka import KafkaBroker
-from heddle.broker.log import Admin, Record, TopicSpec
+from heddle.broker.log import Admin, Broker, Outgoing, Record, TopicSpec
 from heddle.broker.memory import MemoryBroker
 from heddle.contracts import ConfluentRegistry, Contract, MemoryRegistry, Registry, load_contracts
 from heddle.contracts.types import write
-from heddle.errors import UsageError
+from heddle.delivery.envelope import Envelope
+from heddle.delivery.envelope import State as EntryState
+from heddle.delivery.subscription import subscription_of
+from heddle.errors import Failure, FailureClass, UsageError
 from heddle.event import Draft
 from heddle.integration import Component, Flow, Sink, SinkWriter, Source
+from heddle.operations.dead_letter_topics import DeadLetterTopics
 from heddle.operations.declared import declared_topics
 from heddle.operations.plan import Plan, PlanChangedError, PlanRefusedError, State, apply, make_plan
 from heddle.project import Project
@@ -39,19 +43,26 @@ LOCAL = Settings(local=True)
 class World:
     """What a plan is compared with."""
 
+    broker: Broker
     admin: Admin
     registry: Registry
+
+
+def memory_world() -> World:
+    broker = MemoryBroker()
+    return World(broker, broker.admin(), MemoryRegistry())
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.stack)])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "memory":
-        yield World(MemoryBroker().admin(), MemoryRegistry())
+        yield memory_world()
         return
     stack = request.getfixturevalue("stack")
     settings = Settings(bootstrap_servers=stack.bootstrap_servers, registry_url=stack.registry_url, local=True)
-    with closing(KafkaBroker(settings).admin()) as admin, closing(ConfluentRegistry(settings)) as registry:
-        yield World(admin, registry)
+    kafka = KafkaBroker(settings)
+    with closing(kafka.admin()) as admin, closing(ConfluentRegistry(settings)) as registry:
+        yield World(kafka, admin, registry)
 
 
 def _nothing(_: Any) -> None:
@@ -124,11 +135,17 @@ class App:
         ]
         return Project("test", self.root, {c.name: c for c in components})
 
+    def topics(self) -> list[TopicSpec]:
+        return declared_topics(self.project(), load_contracts(self.root), LOCAL)
+
     def plan(self, world: World, settings: Settings = LOCAL) -> Plan:
         project = self.project()
         contracts = load_contracts(self.root)
         topics = declared_topics(project, contracts, settings)
-        return make_plan(topics, contracts, project.sinks, world.admin, world.registry)
+        subscriptions = [subscription_of(component) for component in project.components.values()]
+        with closing(world.broker.reader()) as reader:
+            dead_letters = DeadLetterTopics(world.admin, reader, subscriptions)
+            return make_plan(topics, contracts, project.sinks, world.admin, world.registry, dead_letters)
 
 
 @pytest.fixture
@@ -136,6 +153,24 @@ def app(tmp_path: Path) -> App:
     made = App(tmp_path, f"p{uuid4().hex[:10]}")
     made.write()
     return made
+
+
+def park(world: World, topic: str, subscription: str) -> Outgoing:
+    """One dead entry of a topic that exists, as a worker would write it."""
+    envelope = Envelope(subscription, f"{subscription}.dlq", world.admin.topics([topic])[topic].topic_id, "0" * 64)
+    failure = Failure(0, FailureClass.CONTRACT, "decode", "", "no")
+    entry = envelope.failed(Record(topic, 0, 7, b"k", b"v", [], 1), failure, EntryState.DEAD)
+    write_records(world, [entry])
+    return entry
+
+
+def write_records(world: World, records: list[Outgoing]) -> None:
+    with closing(world.broker.producer(uuid4().hex)) as producer, closing(world.broker.reader()) as reader:
+        producer.init(30)
+        producer.begin()
+        producer.produce(records)
+        producer.commit(30)
+        reader.tails(records[0].topic, [0], 30)
 
 
 def states(plan: Plan) -> set[State]:
@@ -206,9 +241,62 @@ def test_partitions_of_a_topic_are_not_changed(world: World, app: App) -> None:
     assert state is State.REFUSED
     assert details[0] == "partitions: 3 exist, 12 declared"
     assert "keys would move" in details[1]
+    assert details[2:] == ()
     with pytest.raises(PlanRefusedError, match="keys would move"):
         apply(plan)
     assert world.admin.topics([app.topic])[app.topic].partitions == 3
+
+
+def test_a_refused_growth_names_the_entries_that_depend_on_it(world: World, app: App) -> None:
+    apply(app.plan(world))
+    park(world, app.topic, f"{app.prefix}-flow")
+    app.write(toml="[topic]\npartitions = 12\n")
+    plan = app.plan(world)
+    for name in (app.topic, f"{app.prefix}-flow.dlq"):
+        assert detail(plan, name)[1][2:] == (f"{app.prefix}-flow.dlq holds 1 dead",)
+
+
+def test_topics_of_a_subscription_follow_an_input_topic_that_somebody_made_larger(world: World, app: App) -> None:
+    apply(app.plan(world))
+    own = [spec.name for spec in app.topics() if spec.name.startswith(f"{app.prefix}-flow.")]
+    assert f"{app.prefix}-flow.dlq" in own
+    world.admin.grow_topic(app.topic, 5)
+    assert detail(app.plan(world), app.topic)[0] is State.REFUSED
+    app.write(toml="[topic]\npartitions = 5\nretention_hours = 24\n")
+    plan = app.plan(world)
+    for name in own:
+        assert detail(plan, name) == (State.DIFFERS, ("partitions: 3 → 5",))
+    apply(plan)
+    assert app.plan(world).in_order
+    assert {topic.partitions for topic in world.admin.topics(own).values()} == {5}
+
+
+def test_topics_of_a_subscription_stay_as_they_are_while_entries_are_unresolved(world: World, app: App) -> None:
+    apply(app.plan(world))
+    dead_letters = f"{app.prefix}-flow.dlq"
+    entry = park(world, app.topic, f"{app.prefix}-flow")
+    world.admin.grow_topic(app.topic, 5)
+    app.write(toml="[topic]\npartitions = 5\n")
+    state, details = detail(app.plan(world), dead_letters)
+    assert state is State.REFUSED
+    assert details[:2] == ("partitions: 3 exist, 5 declared", f"{dead_letters} holds 1 dead")
+    assert "heddle dlq export" in details[2]
+    write_records(world, [entry._replace(value=None, headers=())])
+    assert detail(app.plan(world), dead_letters)[0] is State.DIFFERS
+
+
+def test_dead_letters_of_a_subscription_that_was_renamed_are_told(world: World, app: App) -> None:
+    apply(app.plan(world))
+    old = f"{app.prefix}-old-name"
+    world.admin.create_topics([TopicSpec(f"{old}.dlq", 3, 1)])
+    park(world, app.topic, old)
+    plan = app.plan(world)
+    (orphan,) = [orphan for orphan in plan.orphans if orphan.subscription.startswith(app.prefix)]
+    assert (orphan.subscription, orphan.is_ours) == (old, True)
+    assert plan.in_order
+    (told,) = [orphan for orphan in plan.document()["orphans"] if orphan["subscription"] == old]
+    assert told["unresolved"]["by_state"] == {"dead": 1}
+    assert f"heddle dlq export {old}" in told["hint"]
 
 
 def test_a_compatible_change_becomes_the_next_version(world: World, app: App) -> None:
@@ -272,7 +360,7 @@ def test_a_run_that_broke_off_is_finished_by_the_next(world: World, app: App) ->
 
 def test_tables_that_cannot_serve_are_refused(app: App) -> None:
     app.tables.refusal = "table t has no column id"
-    plan = app.plan(World(MemoryBroker().admin(), MemoryRegistry()))
+    plan = app.plan(memory_world())
     assert detail(plan, f"{app.prefix}-sink") == (State.REFUSED, ("table t has no column id", "drop it"))
 
 
@@ -286,14 +374,14 @@ def test_elsewhere_topics_have_three_replicas_of_which_two_must_hold(app: App) -
 
 
 def test_more_replicas_than_brokers_are_refused_before_anything_is_made(app: App) -> None:
-    plan = app.plan(World(MemoryBroker().admin(), MemoryRegistry()), Settings(local=False))
+    plan = app.plan(memory_world(), Settings(local=False))
     assert detail(plan, app.topic) == (State.REFUSED, ("3 replicas need as many brokers; the cluster has 1",))
     with pytest.raises(PlanRefusedError):
         apply(plan)
 
 
 def test_fewer_replicas_than_declared_are_noted(app: App) -> None:
-    world = World(MemoryBroker().admin(), MemoryRegistry())
+    world = memory_world()
     contracts = load_contracts(app.root)
     config = declared_topics(app.project(), contracts, Settings())[0]
     world.admin.create_topics([TopicSpec(config.name, config.partitions, 1, config.config)])

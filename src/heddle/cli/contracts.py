@@ -15,7 +15,9 @@ from heddle.broker.kafka import KafkaBroker
 from heddle.cli.main import app, out
 from heddle.contracts import ConfluentRegistry, load_contracts
 from heddle.contracts.types import generate, stale, write
+from heddle.delivery.subscription import subscription_of
 from heddle.operations.check import check_project
+from heddle.operations.dead_letter_topics import DeadLetterTopics
 from heddle.operations.declared import declared_topics
 from heddle.operations.plan import Item, Plan, State, make_plan
 from heddle.operations.plan import apply as apply_plan
@@ -132,9 +134,15 @@ def _planned() -> Iterator[Plan]:
     configure_logs(settings)
     contracts = load_contracts(project.root)
     broker = KafkaBroker(settings)
-    with closing(broker.admin()) as admin, closing(ConfluentRegistry(settings)) as registry:
+    subscriptions = [subscription_of(component) for component in project.components.values()]
+    with (
+        closing(broker.admin()) as admin,
+        closing(broker.reader()) as reader,
+        closing(ConfluentRegistry(settings)) as registry,
+    ):
         topics = declared_topics(project, contracts, settings)
-        yield make_plan(topics, contracts, project.sinks, admin, registry)
+        dead_letters = DeadLetterTopics(admin, reader, subscriptions)
+        yield make_plan(topics, contracts, project.sinks, admin, registry, dead_letters)
 
 
 def _print_plan(made: Plan) -> None:
@@ -144,6 +152,8 @@ def _print_plan(made: Plan) -> None:
     for item in made.items:
         table.add_row(item.kind, item.name, Text(item.state, style=_STYLES[item.state]), Text(_changes(item)))
     out.print(table)
+    for orphan in made.orphans:
+        out.print(f"{orphan}\n  {orphan.hint}", markup=False, soft_wrap=True)
     if made.in_order:
         out.print("nothing to do")
     elif made.blocked:

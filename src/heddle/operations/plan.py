@@ -4,7 +4,7 @@ Nothing else in Heddle creates topics, registers schemas or makes tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -17,10 +17,16 @@ from heddle.contracts.registry import COMPATIBILITY
 from heddle.contracts.schema_diff import schema_changes
 from heddle.errors import FailureClass, HeddleError, UsageError
 from heddle.integration import Sink
+from heddle.operations.dead_letter_topics import DeadLetterTopics
+from heddle.operations.orphans import Orphan
 
 _GROWTH = (
     "the number of partitions is fixed: keys would move to other partitions, and their order and dead letters with "
     "them; declare what exists, or start the contract's next major version on a topic of its own"
+)
+_FOLLOWING = (
+    "{topic} has more partitions now, and the keys of these entries may be in others: `heddle dlq export` them, delete "
+    "the dead-letter topic, `heddle apply`, and `heddle dlq import` them again"
 )
 
 
@@ -71,7 +77,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`orphans`: dead letters that no component answers for. They are told, and stop nothing."""
+
     items: tuple[Item, ...]
+    orphans: tuple[Orphan, ...] = ()
 
     @property
     def pending(self) -> list[Item]:
@@ -100,7 +109,8 @@ class Plan:
             {"kind": i.kind, "name": i.name, "state": str(i.state), "details": list(i.details), "notes": list(i.notes)}
             for i in self.items
         ]
-        return {"hash": self.hash, "in_order": self.in_order, "items": items}
+        orphans = [orphan.document() for orphan in self.orphans]
+        return {"hash": self.hash, "in_order": self.in_order, "items": items, "orphans": orphans}
 
 
 def make_plan(
@@ -109,14 +119,15 @@ def make_plan(
     sinks: Iterable[Sink[Any]],
     admin: Admin,
     registry: Registry,
+    dead_letters: DeadLetterTopics,
 ) -> Plan:
     """Read what exists and compare. Changes nothing."""
     existing = admin.topics([spec.name for spec in topics])
-    brokers = admin.broker_count()
-    items = [_topic_item(spec, existing.get(spec.name), brokers, admin) for spec in topics]
+    planning = _Topics(admin, admin.broker_count(), existing, dead_letters)
+    items = [planning.item(spec) for spec in topics]
     items += [_schema_item(contract, registry) for contract in contracts]
     items += [_sink_item(sink) for sink in sinks if isinstance(sink, PlannedSink)]
-    return Plan(tuple(items))
+    return Plan(tuple(items), tuple(dead_letters.orphans(spec.name for spec in topics)))
 
 
 def apply(plan: Plan, *, expected: str = "", done: Callable[[Item], None] = lambda _: None) -> None:
@@ -140,29 +151,63 @@ def apply(plan: Plan, *, expected: str = "", done: Callable[[Item], None] = lamb
         done(item)
 
 
-def _topic_item(spec: TopicSpec, found: TopicState | None, brokers: int, admin: Admin) -> Item:
-    if found is None:
+@dataclass(frozen=True, slots=True)
+class _Topics:
+    """The topics as they are."""
+
+    admin: Admin
+    brokers: int
+    existing: Mapping[str, TopicState]
+    dead_letters: DeadLetterTopics
+
+    def item(self, spec: TopicSpec) -> Item:
+        found = self.existing.get(spec.name)
+        if found is None:
+            return self._missing(spec)
+        if found.partitions != spec.partitions:
+            refusal = self._refusal(spec, found)
+            if refusal:
+                return Item("topic", spec.name, State.REFUSED, refusal)
+        return self._changes(spec, found)
+
+    def _missing(self, spec: TopicSpec) -> Item:
         replication = spec.replication or 1
-        if replication > brokers:
-            hint = f"{replication} replicas need as many brokers; the cluster has {brokers}"
+        if replication > self.brokers:
+            hint = f"{replication} replicas need as many brokers; the cluster has {self.brokers}"
             return Item("topic", spec.name, State.REFUSED, (hint,))
         details = (f"{spec.partitions} partitions, {replication} replicas", *_settings(spec))
-        return Item("topic", spec.name, State.MISSING, details, act=lambda: admin.create_topics([spec]))
-    if found.partitions != spec.partitions:
-        details = (f"partitions: {found.partitions} exist, {spec.partitions} declared", _GROWTH)
-        return Item("topic", spec.name, State.REFUSED, details)
-    notes: tuple[str, ...] = ()
-    if spec.replication is not None and found.replication < spec.replication:
-        notes = (
-            f"replicas: {found.replication} exist, {spec.replication} declared; reassign them with Kafka's own tool",
-        )
-    changed = {key: value for key, value in spec.config.items() if found.config.get(key) != value}
-    if not changed:
-        return Item("topic", spec.name, State.IN_ORDER, notes=notes)
-    details = tuple(
-        f"{key}: {found.config.get(key, 'the default')} → {value}" for key, value in sorted(changed.items())
-    )
-    return Item("topic", spec.name, State.DIFFERS, details, notes, lambda: admin.alter_topic(spec.name, changed))
+        return Item("topic", spec.name, State.MISSING, details, act=lambda: self.admin.create_topics([spec]))
+
+    def _refusal(self, spec: TopicSpec, found: TopicState) -> tuple[str, ...]:
+        """Why the number of partitions stays. A subscription's own topics follow their input topic, which somebody
+        made larger, once nothing is unresolved: an entry is where its key was before."""
+        told = f"partitions: {found.partitions} exist, {spec.partitions} declared"
+        held = self.dead_letters.held(spec.name)
+        leader = self.existing.get(self.dead_letters.input_of(spec.name))
+        if leader is None or not found.partitions < spec.partitions == leader.partitions:
+            return (told, _GROWTH, *held)
+        return (told, *held, _FOLLOWING.format(topic=leader.name)) if held else ()
+
+    def _changes(self, spec: TopicSpec, found: TopicState) -> Item:
+        notes: tuple[str, ...] = ()
+        if spec.replication is not None and found.replication < spec.replication:
+            told = f"replicas: {found.replication} exist, {spec.replication} declared"
+            notes = (f"{told}; reassign them with Kafka's own tool",)
+        changed = {key: value for key, value in spec.config.items() if found.config.get(key) != value}
+        details = [f"{key}: {found.config.get(key, 'the default')} → {changed[key]}" for key in sorted(changed)]
+        grows = found.partitions != spec.partitions
+        if grows:
+            details.insert(0, f"partitions: {found.partitions} → {spec.partitions}")
+        if not details:
+            return Item("topic", spec.name, State.IN_ORDER, notes=notes)
+
+        def make_good() -> None:
+            if grows:
+                self.admin.grow_topic(spec.name, spec.partitions)
+            if changed:
+                self.admin.alter_topic(spec.name, changed)
+
+        return Item("topic", spec.name, State.DIFFERS, tuple(details), notes, make_good)
 
 
 def _settings(spec: TopicSpec) -> list[str]:
