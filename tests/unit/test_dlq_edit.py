@@ -198,6 +198,7 @@ def test_a_raw_delivery_that_is_no_json_is_text() -> None:
     body = open_body(Record("crm-deals.raw", 0, 0, None, b"id=1&name=x", [], 0), source, REGISTRY)
     assert body.text() == "id=1&name=x"
     assert body.encode(body.read("id=2&name=x")) == b"id=2&name=x"
+    assert body.encode(body.read("id=2&name=x\n")) == b"id=2&name=x"  # most editors end a file so
     with pytest.raises(ContractError, match="neither JSON nor text"):
         open_body(Record("crm-deals.raw", 0, 0, None, b"\xff\x00", [], 0), source, REGISTRY)
 

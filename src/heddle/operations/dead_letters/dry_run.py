@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from heddle.broker.log import Reader, Record
 from heddle.delivery.envelope import original_of
-from heddle.errors import Failure, HeddleError
+from heddle.errors import Failure, HeddleError, TransientError
 from heddle.operations.dead_letters.differences import Difference, differences
 from heddle.operations.dead_letters.entries import Shelf
 from heddle.operations.dead_letters.plan import Bodies, Place, Planned, ReplayPlan
@@ -39,12 +39,14 @@ class Effect:
 
 
 class Tried(NamedTuple):
-    """One entry. `outcome`: ok, fails, waits (an earlier entry of its key fails), gone (it is resolved by now)."""
+    """One entry. `outcome`: how it would settle (emitted, applied, duplicate, superseded), or fails, waits (an earlier
+    entry of its key fails), gone (it is resolved by now), unclear (`obstacle` says why)."""
 
     entry_id: str
     outcome: str
     effects: tuple[Effect, ...] = ()
     failure: Failure | None = None
+    obstacle: str = ""
 
 
 class Cause(NamedTuple):
@@ -80,14 +82,22 @@ class DryRun:
             self.shown.append(tried)
 
 
+class Done(NamedTuple):
+    """How a record would settle, and what comes of it. `obstacle`: why that cannot be said."""
+
+    outcome: str
+    effects: tuple[Effect, ...] = ()
+    obstacle: str = ""
+
+
+Answer = Done | Failure | None
+"""None: not attempted, because an earlier record of its key failed in this very batch."""
+
+
 class Runner(Protocol):
     """Runs records with the present code. `run` answers for as many as were attempted, in order."""
 
     def run(self, records: Sequence[Record]) -> tuple[list[Answer], HeddleError | None]: ...
-
-
-Answer = tuple[Effect, ...] | Failure | None
-"""Effects (perhaps none), why it failed, or None: an earlier record of its key failed in this very batch."""
 
 
 def dry_run(plan: ReplayPlan, runner: Runner, reader: Reader, shelf: Shelf, bodies: Bodies | None = None) -> DryRun:
@@ -118,7 +128,11 @@ def _round(
             result.add(Tried(target.entry_id, "waits"))
         else:
             free.append((target, record))
+    if not free:
+        return []
     answers, result.interrupted = runner.run([record for _, record in free])
+    if not answers and result.interrupted is None:
+        result.interrupted = TransientError("the handler did not begin a record in time")
     for (target, record), answer in zip(free, answers, strict=False):
         if isinstance(answer, Failure):
             result.add(Tried(target.entry_id, "fails", failure=answer))
@@ -127,7 +141,7 @@ def _round(
         elif answer is None:
             result.add(Tried(target.entry_id, "waits"))
         else:
-            result.add(Tried(target.entry_id, "ok", answer))
+            result.add(Tried(target.entry_id, answer.outcome, answer.effects, obstacle=answer.obstacle))
     return free[len(answers) :]
 
 

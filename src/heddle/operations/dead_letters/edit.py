@@ -99,7 +99,8 @@ class RawText(Body):
         return str(self.document)
 
     def read(self, text: str) -> Any:
-        return text
+        """Less the newline that most editors add at the end of a file."""
+        return text if str(self.document).endswith("\n") else text.removesuffix("\n")
 
 
 def open_body(record: Record, component: Component, registry: Registry, *, newest: bool = False) -> Body:

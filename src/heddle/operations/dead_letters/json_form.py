@@ -51,7 +51,7 @@ def to_json(node: Node, value: Any) -> Any:
         case Union():
             return _union_to_json(node, value)
         case _:
-            return _scalar_to_json(value)
+            return scalar_to_json(value)
 
 
 def from_json(node: Node, document: Any, path: str = "") -> Any:
@@ -82,6 +82,27 @@ def takes_text(node: Node | None) -> bool:
         logical = None if node.logical is None else node.logical.name
         return logical != "decimal" and (isinstance(node, Fixed) or node.kind in ("string", "bytes") or bool(logical))
     return node is not None and not isinstance(node, Record | Array | Map)  # an enum
+
+
+def scalar_to_json(value: Any) -> Any:
+    """What no container is; what JSON has itself stays as it is."""
+    match value:
+        case datetime():
+            return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case time():
+            return value.isoformat(timespec="microseconds")
+        case Decimal():
+            return format(value, "f")
+        case UUID():
+            return str(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case float() if not math.isfinite(value):
+            return next(name for name, number in _FLOATS.items() if number == value or value != value)
+        case _:
+            return value
 
 
 def _record_from_json(node: Record, document: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -141,26 +162,6 @@ def _taken(node: Node, document: Any) -> Any:
     except ContractError:
         return None
     return value
-
-
-def _scalar_to_json(value: Any) -> Any:
-    match value:
-        case datetime():
-            return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case time():
-            return value.isoformat(timespec="microseconds")
-        case Decimal():
-            return format(value, "f")
-        case UUID():
-            return str(value)
-        case bytes():
-            return base64.b64encode(value).decode()
-        case float() if not math.isfinite(value):
-            return next(name for name, number in _FLOATS.items() if number == value or value != value)
-        case _:
-            return value
 
 
 def _scalar_from_json(node: Primitive | Fixed, document: Any, path: str) -> Any:

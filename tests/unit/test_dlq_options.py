@@ -1,0 +1,62 @@
+"""Options shared by several commands, and the command line that applies a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.testing import CliRunner
+
+from heddle.cli.dlq_options import Apply, DryRun, Rate, Typed, selects
+from heddle.delivery.envelope import State
+from heddle.operations.dead_letters.select import Selection
+
+
+def _run(*words: str) -> tuple[Selection, dict[str, Any], str]:
+    seen: list[Any] = []
+    app = typer.Typer()
+
+    @app.callback()
+    def main() -> None: ...
+
+    @app.command()
+    @selects
+    def act(typed: Typed, apply: Apply = "", dry_run: DryRun = False, rate: Rate = 0.0) -> None:
+        """Acts."""
+        line = typed.line("--apply", "abc", "--reason", "…", without=("dry_run", "json"))
+        seen.append((typed.selection, {"apply": apply, "dry_run": dry_run, "rate": rate}, line))
+
+    result = CliRunner().invoke(app, ["act", *words], prog_name="heddle")
+    assert result.exit_code == 0, result.output
+    (found,) = seen
+    return found  # type: ignore[no-any-return]
+
+
+def test_a_command_gets_the_options_of_list_beside_its_own() -> None:
+    selection, own, _ = _run(
+        "ledger", "ledger/3-10", "--state", "dead", "--state", "unknown", "--class", "poison", "--rate", "5"
+    )
+    assert selection.subscriptions == ("ledger",)
+    assert [entry.entry_id for entry in selection.entries] == ["3-10"]
+    assert selection.states == {State.DEAD, State.UNKNOWN}
+    assert (selection.failure_class, own) == ("poison", {"apply": "", "dry_run": False, "rate": 5.0})
+
+
+def test_the_line_that_applies_a_plan_can_be_typed_as_it_stands() -> None:
+    words = (
+        "ledger",
+        "--where",
+        "value.product == 'GTX Pro'",
+        "--state",
+        "dead",
+        "--state",
+        "unknown",
+        "--dry-run",
+        "--rate",
+        "2.5",
+    )
+    *_, line = _run(*words)
+    assert line == (
+        "heddle act ledger --state dead --state unknown --where 'value.product == '\"'\"'GTX Pro'\"'\"'' --rate 2.5"
+        " --apply abc --reason '…'"
+    )
