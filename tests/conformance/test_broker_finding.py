@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
-from broker_world import TIMEOUT_S, World, take, values_of
+from broker_world import TIMEOUT_S, KafkaWorld, MemoryWorld, World, take, values_of
+from confluent_kafka import Producer as Client
 
 from heddle.broker.log import UNPLACED, Outgoing, Record
 from heddle.errors import BrokerDownError, BrokerError
 
 Until = Callable[..., None]
+LONG_AGO_MS = 1_000_000_000_000
 
 
 def numbered(topic: str, numbers: range, key: bytes = b"k") -> list[Outgoing]:
@@ -200,6 +203,30 @@ def test_an_offset_is_found_by_time(world: World) -> None:
     assert values_of(reader.read_range(topic, 0, TIMEOUT_S, found)) == [b"2"]
     end = reader.last_stable_offset(topic, 0, TIMEOUT_S)
     assert reader.offset_at(topic, 0, last.timestamp_ms + 3_600_000, TIMEOUT_S) == end
+
+
+@pytest.mark.stack
+def test_where_a_topic_says_so_the_brokers_clock_counts_not_the_clients(kafka_world: KafkaWorld) -> None:
+    """So that one clock decides when a retry is due and when a command has run out."""
+    topics = [kafka_world.topic(message_timestamp_type="LogAppendTime"), kafka_world.topic()]
+    client = Client({"bootstrap.servers": kafka_world.bootstrap_servers})
+    before_ms = time.time_ns() // 1_000_000
+    for topic in topics:
+        client.produce(topic, b"v", b"k", timestamp=LONG_AGO_MS)
+    client.flush(TIMEOUT_S)
+    (appended,), (created,) = (kafka_world.read(topic) for topic in topics)
+    assert before_ms <= appended.timestamp_ms <= time.time_ns() // 1_000_000
+    assert created.timestamp_ms == LONG_AGO_MS
+    reader = kafka_world.reader()
+    assert reader.fetch(topics[0], 0, [0], TIMEOUT_S) == {0: appended}
+    assert reader.tails(topics[0], [0], TIMEOUT_S) == {0: appended}
+
+
+def test_in_memory_the_time_is_the_one_that_was_given() -> None:
+    world = MemoryWorld()
+    topic = world.topic()
+    world.write(topic, b"v")
+    assert world.read(topic)[0].timestamp_ms == world.now_ms
 
 
 def test_topics_are_listed_without_the_internal_ones(world: World) -> None:

@@ -57,10 +57,26 @@ def test_a_commit_without_answer_is_unknown_and_can_be_asked_again(stack: Stack,
     producer = kafka_world.producer()
     producer.begin()
     producer.produce([Outgoing(topic, b"k", b"once")])
+    placed = producer.produce_placed([Outgoing(topic, b"k", b"placed")])
     with frozen(stack), pytest.raises(CommitUnknownError):
         producer.commit(0.5)
     producer.commit(TIMEOUT_S)
-    assert kafka_world.values(topic) == [b"once"]
+    assert [(r.value, r.offset) for r in kafka_world.read(topic)] == [(b"once", 0), (b"placed", 1)]
+    assert placed == [1]
+
+
+@pytest.mark.stack
+def test_places_are_known_after_a_commit_of_which_only_the_answer_was_missing(
+    stack: Stack, kafka_world: KafkaWorld, until: Callable[..., None]
+) -> None:
+    topic, producer = kafka_world.topic(), kafka_world.producer()
+    producer.begin()
+    placed = producer.produce_placed([Outgoing(topic, b"k", b"0"), Outgoing(topic, b"k", b"1")])
+    until(lambda: kafka_world.written(topic) == 2)
+    with frozen(stack), pytest.raises(CommitUnknownError):
+        producer.commit(0.5)
+    producer.commit(TIMEOUT_S)
+    assert placed == [0, 1]
 
 
 @pytest.mark.stack

@@ -257,7 +257,9 @@ class Admin(Protocol):
     def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Last stable offsets."""
 
-    def group_positions(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Position]: ...
+    def group_positions(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Position]:
+        """Committed positions as they stand: waits for no transaction, so that one whose commit has just been
+        acknowledged may not show yet (seen). `Consumer.committed` waits."""
 
     def group_members(self, group: str) -> int: ...
 

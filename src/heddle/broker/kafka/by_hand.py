@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
@@ -30,6 +31,7 @@ class ByHand:
 
     def __init__(self, settings: Settings, **tuning: object) -> None:
         self.topic = ""
+        self._known: set[str] = set()
         self._reasons = Reasons()
         with configured():
             self._client = Client(reader_config(settings, self._reasons) | tuning)
@@ -37,6 +39,8 @@ class ByHand:
     def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Replace the assignment; offsets are absolute."""
         self.topic = topic
+        if offsets and topic not in self._known:
+            self._get_to_know(topic, next(iter(offsets)))
         with translated(f"reading {topic}", self._reasons):
             self._client.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
 
@@ -73,9 +77,17 @@ class ByHand:
         with translated("closing a reader", self._reasons):
             self._client.close()
 
+    def _get_to_know(self, topic: str, partition: int) -> None:
+        """Of a topic that this client has not asked about yet, librdkafka learns the leaders when its timer fires, up
+        to a second after the assignment (seen). Its answer, or that there is none, does not matter here."""
+        with contextlib.suppress(KafkaException):
+            self._client.get_watermark_offsets(TopicPartition(topic, partition), _SLICE_S)
+            self._known.add(topic)
+
     def _ask(self, topic: str, partition: int, timeout_s: float, question: Callable[[float], Answer]) -> Answer:
         """Asks in slices: between two we learn why there is no answer."""
         client, deadline = self._client, time.monotonic() + timeout_s
+        self._known.add(topic)
         with translated(f"offsets of {topic}/{partition}", self._reasons):
             while True:
                 slice_end = min(deadline, time.monotonic() + _SLICE_S)

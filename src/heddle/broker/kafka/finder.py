@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 
 from confluent_kafka import KafkaError
 
@@ -15,16 +17,17 @@ from heddle.settings import Settings
 
 _POLL_S = 0.1
 _BATCH = 200
-_SKIP_BYTES = 512 * 2**10
-_ASSUMED_RECORD_BYTES = 1_000
+_SKIP_BYTES = 512 * 2**10  # takes about as long to read as another assignment does
+_HEADERS_BYTES = 500  # of a record, by guess
 _FIRST_STRIDE = 8
 _STRIDE_GROWTH = 8
 # Fetch a little at a time and only when all of it was taken: what lies behind a record that was found is not wanted.
 _TUNING = {
     "fetch.message.max.bytes": 256 * 2**10,
-    "queued.min.messages": 1,
+    "queued.min.messages": 1000,
     "queued.max.messages.kbytes": 1024,
     "fetch.queue.backoff.ms": 1,
+    "fetch.wait.max.ms": 1,  # there is always something: only the end of a partition is told by an empty answer
 }
 
 
@@ -37,12 +40,20 @@ class Finder:
         self._client = ByHand(settings, **_TUNING)
 
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
-        """The records at these rising offsets that are there."""
-        wanted, found = set(offsets), dict[int, Record]()
-        for start, end in _stretches(offsets):
-            for messages in self._read(topic, {partition: start}, {partition: end}, timeout_s):
-                hits = [m for m in messages if m.offset() in wanted]
-                found.update((record.offset, record) for record in records_of(topic, hits))
+        """The records at these rising offsets, at least one, that are there."""
+        wanted, found, size = set(offsets), dict[int, Record](), _RecordSize()
+        end, missing = offsets[-1] + 1, deque(offsets)
+        while missing:
+            positions = {partition: missing[0]}
+            with closing(self._read(topic, positions, {partition: end}, timeout_s)) as reading:
+                for messages in reading:
+                    records = [m for m in messages if m.error() is None]
+                    found.update((r.offset, r) for r in records_of(topic, [m for m in records if m.offset() in wanted]))
+                    size.add(records)
+                    while missing and missing[0] < positions[partition]:
+                        missing.popleft()
+                    if missing and (missing[0] - positions[partition]) * size.mean_bytes > _SKIP_BYTES:
+                        break
         return found
 
     def tails(self, topic: str, bounds: Mapping[int, tuple[int, int]], timeout_s: float) -> dict[int, Record | None]:
@@ -53,7 +64,7 @@ class Finder:
         while missing:
             starts = {p: max(bounds[p][0], bounds[p][1] - stride) for p in missing}
             ends = {p: bounds[p][1] for p in missing}
-            for messages in self._read(topic, starts, ends, timeout_s):
+            for messages in self._read(topic, dict(starts), ends, timeout_s):
                 found.update(_last_records(topic, messages, ends))
             missing = {p for p in missing if found[p] is None and starts[p] > bounds[p][0]}
             stride *= _STRIDE_GROWTH
@@ -63,11 +74,11 @@ class Finder:
         self._client.close()
 
     def _read(
-        self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int], timeout_s: float
-    ) -> Iterator[Messages]:
-        """What comes, until every partition is past its end."""
-        self._client.assign(topic, starts)
-        positions, deadline = dict(starts), time.monotonic() + timeout_s
+        self, topic: str, positions: dict[int, int], ends: Mapping[int, int], timeout_s: float
+    ) -> Generator[Messages, None, None]:
+        """What comes from `positions` on, until each is past its end; moves them on."""
+        self._client.assign(topic, positions)
+        deadline = time.monotonic() + timeout_s
         try:
             while any(positions[p] < end for p, end in ends.items()):
                 messages = self._client.take(1, _POLL_S)
@@ -84,16 +95,19 @@ class Finder:
             self._client.assign(topic, {})
 
 
-def _stretches(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(start, end) of what is read through."""
-    start = end = offsets[0] if offsets else 0
-    for offset in offsets:
-        if offset - end > 500:
-            yield start, end
-            start = offset
-        end = offset + 1
-    if offsets:
-        yield start, end
+class _RecordSize:
+    """Learns from what was read how much may lie in a stretch of offsets."""
+
+    def __init__(self) -> None:
+        self._records = self._bytes = 0
+
+    def add(self, messages: Messages) -> None:
+        self._records += len(messages)
+        self._bytes += sum(map(len, messages))  # of their values
+
+    @property
+    def mean_bytes(self) -> float:
+        return self._bytes / max(self._records, 1) + _HEADERS_BYTES
 
 
 def _advance(positions: dict[int, int], messages: Messages) -> None:

@@ -71,24 +71,44 @@ class KafkaReader:
     def newest(
         self, topic: str, partition: int, start: int, end: int, seen: set[bytes | None], timeout_s: float
     ) -> Newest:
-        """A record's headers cost ten times what its key does: they are made for those alone that are returned."""
+        """Twice through: keys alone, then what is wanted. To keep the messages would cost more than to read them again,
+        and to make their headers ten times what their keys cost; most stretches hold nothing that is wanted."""
+        last: dict[bytes | None, int] = {}
         try:
-            stretch = self._stretch(topic, partition, start, end, timeout_s)
+            read = self._note_keys(topic, partition, start, end, last, timeout_s)
         except OffsetLostError:
             start = self._client.bounds(topic, partition, timeout_s)[0]
-            stretch = self._stretch(topic, partition, start, end, timeout_s)
-        return Newest(records_of(topic, _unseen(stretch, seen)), start, len(stretch))
+            read = self._note_keys(topic, partition, start, end, last, timeout_s)
+        wanted = {offset for key, offset in last.items() if key not in seen}
+        seen.update(last)
+        return Newest(self._picked(topic, partition, wanted, timeout_s), start, read)
 
-    def _stretch(self, topic: str, partition: int, start: int, end: int, timeout_s: float) -> Messages:
-        found: Messages = []
+    def _note_keys(
+        self, topic: str, partition: int, start: int, end: int, last: dict[bytes | None, int], timeout_s: float
+    ) -> int:
+        """Fills in the last offset of each key; returns how many records there are."""
+        read = 0
+        for messages in self._stretch(topic, partition, start, end, timeout_s):
+            found = [(m.key(), _offset_of(m)) for m in messages if m.error() is None and _offset_of(m) < end]
+            last.update(found)
+            read += len(found)
+        return read
+
+    def _picked(self, topic: str, partition: int, wanted: set[int], timeout_s: float) -> list[Record]:
+        """Last first."""
+        found: list[Record] = []
+        if wanted:
+            for messages in self._stretch(topic, partition, min(wanted), max(wanted) + 1, timeout_s):
+                found += records_of(topic, [m for m in messages if m.offset() in wanted and m.error() is None])
+        return found[::-1]
+
+    def _stretch(self, topic: str, partition: int, start: int, end: int, timeout_s: float) -> Iterator[Messages]:
         if start < end:
             self._assign(topic, {partition: start})
             try:
-                for messages in self._messages_until(end, timeout_s):
-                    found += [m for m in messages if m.error() is None and _offset_of(m) < end]
+                yield from self._messages_until(end, timeout_s)
             finally:
                 self._assign(topic, {})
-        return found
 
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
         if not offsets:
@@ -189,17 +209,6 @@ class KafkaReader:
 
 def _offset_of(message: Message[Any, Any]) -> int:
     return message.offset() or 0
-
-
-def _unseen(messages: Messages, seen: set[bytes | None]) -> Messages:
-    """The last of each key, last first."""
-    found = []
-    for message in reversed(messages):
-        key = message.key()
-        if key not in seen:
-            seen.add(key)
-            found.append(message)
-    return found
 
 
 def _left(deadline: float) -> float:
