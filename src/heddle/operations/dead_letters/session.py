@@ -110,7 +110,7 @@ class Session:
         self, header: PlanHeader, selection: Selection, canary: int = 0, change_of: ChangeOf | None = None,
         newest: bool = False,
     ) -> tuple[ReplayPlan, Edits | None]:  # fmt: skip
-        """With `change_of` each target gets a new body, or is left out. Raises `UsageError` when nothing is selected."""
+        """With `change_of` each target gets a new body, or is left out. Raises `UsageError` where nothing is meant."""
         chosen, every = self.select(selection)
         if not chosen:
             raise UsageError(
