@@ -9,12 +9,12 @@ import orjson
 import pytest
 from broker_world import World
 from delivery_harness import Scene, eventually
+from standing import commit, park, write
 
-from heddle.broker.log import Outgoing, Position, Record, TopicSpec
-from heddle.delivery.envelope import Envelope, State
+from heddle.broker.log import Outgoing, Position, TopicSpec
+from heddle.delivery.envelope import State
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.subscription import Subscription
-from heddle.errors import Failure, FailureClass
 from heddle.integration import Outcome
 from heddle.operations.lag import SubscriptionLag, subscription_lag
 from heddle.operations.orphans import Orphan, find_orphans
@@ -22,7 +22,6 @@ from heddle.operations.state import SubscriptionState, subscription_states
 from heddle.operations.unresolved import Effort, count_unresolved
 
 MakeScene = Callable[..., Scene]
-BAD = Failure(0, FailureClass.CONTRACT, "decode", "", "no")
 
 
 @pytest.fixture
@@ -41,34 +40,6 @@ def scene_of(world: World) -> Iterator[MakeScene]:
 @pytest.fixture
 def scene(scene_of: MakeScene) -> Scene:
     return scene_of()
-
-
-def park(world: World, scene: Scene, *offsets: int, state: State = State.DEAD, partition: int = 0) -> list[Outgoing]:
-    """Entries of input offsets, written as a worker would."""
-    topic = scene.admin.topics([scene.subscription.topic])[scene.subscription.topic]
-    envelope = Envelope(scene.name, scene.subscription.dead_letter_topic, topic.topic_id, "0" * 64)
-    records = [Record(topic.name, partition, offset, b"k%d" % offset, b"body", [], 1) for offset in offsets]
-    entries = [envelope.failed(record, BAD, state) for record in records]
-    write(world, entries)
-    return entries
-
-
-def write(world: World, records: list[Outgoing]) -> None:
-    producer = world.producer()
-    producer.begin()
-    producer.produce(records)
-    producer.commit(30)
-    world.reader().tails(records[0].topic, {record.partition for record in records}, 30)
-
-
-def commit(world: World, scene: Scene, positions: dict[int, Position]) -> None:
-    with closing(world.broker.consumer(scene.subscription.group, scene.subscription.topic)) as consumer:
-        eventually(lambda: consumer.consume(1, 0) == [] and bool(consumer.assignment()), "joined")
-        producer = world.producer()
-        producer.begin()
-        producer.send_offsets(scene.subscription.topic, positions, consumer.group_metadata())
-        producer.commit(30)
-    eventually(lambda: scene.positions().get(min(positions)) == positions[min(positions)], "committed")
 
 
 def lag_of(scene: Scene) -> SubscriptionLag:
@@ -157,21 +128,25 @@ def test_an_entry_that_cannot_be_read_is_told(world: World, scene: Scene) -> Non
 
 
 @pytest.mark.parametrize(
-    ("reason", "says", "hint"),
+    ("record", "says", "hint"),
     [
-        ("cap: 250000 entries", "250000 entries are unresolved", "--group-by fingerprint"),
-        ("breaker: transient:timeout", "many keys fail alike (transient:timeout)", "goes on once that answers"),
-        ("dependency: the registry does not answer", "a dependency does not answer (the reg", "tries by itself"),
+        ({"paused": "cap: 250000 entries"}, ": 250,000 entries are unresolved, which is the cap", "--group-by fing"),
+        (
+            {"kind": "paused", "why": "dependency-down: the registry does not answer"},
+            ", and nothing is parked: the registry does not answer",
+            "goes on once that answers",
+        ),
+        ({"kind": "paused", "why": "rate-limit: 429"}, ": a target asks to slow down (429)", "by itself"),
     ],
 )
-def test_a_pause_is_explained(world: World, scene: Scene, reason: str, says: str, hint: str) -> None:
-    audit(world, scene, 0, paused=reason)
-    audit(world, scene, 1, paused=reason)
+def test_a_pause_is_explained(world: World, scene: Scene, record: dict[str, str], says: str, hint: str) -> None:
+    audit(world, scene, 0, **record)
+    audit(world, scene, 1, **record)
     audit(world, scene, 1)
     consumer = world.consumer(scene.subscription.group, scene.subscription.topic)
     eventually(lambda: consumer.consume(1, 0) == [] and bool(consumer.assignment()), "a worker")
     ((told, what_next),) = state_of(scene).problems
-    assert told.startswith(f"partition 0 of {scene.name} reads nothing new: {says}")
+    assert told == f"partition 0 of {scene.name} reads nothing new{says}"
     assert hint in what_next
 
 

@@ -38,13 +38,11 @@ class Pause:
         does = "read nothing new" if many else "reads nothing new"
         match kind:
             case "cap":
-                return f"{who} {does}: {what} are unresolved, which is the cap"
-            case "breaker":
-                return f"{who} {does}: many keys fail alike ({what}); nothing is parked for it"
-            case "dependency":
-                return f"{who} {does}: a dependency does not answer ({what})"
+                return f"{who} {does}: {_grouped(what)} are unresolved, which is the cap"
+            case "rate-limit":
+                return f"{who} {does}: a target asks to slow down ({what})"
             case _:
-                return f"{who} {does}: {self.reason}"
+                return f"{who} {does}, and nothing is parked: {what or kind}"
 
     @property
     def hint(self) -> str:
@@ -54,10 +52,10 @@ class Pause:
         match self.reason.partition(":")[0]:
             case "cap":
                 return f"resolve some: heddle dlq list {self.subscription} --group-by fingerprint"
-            case "breaker" | "dependency":
-                return "mend what it waits for; it tries by itself and goes on once that answers"
+            case "rate-limit":
+                return "it goes on by itself"
             case _:
-                return f"look at the log of its worker: heddle run {self.subscription}"
+                return "mend what it waits for: it tries by itself, and goes on once that answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +161,19 @@ def _topics(subscription: Subscription) -> Sequence[str]:
     )
 
 
+def _grouped(what: str) -> str:
+    """`250000 entries` as `250,000 entries`."""
+    count, _, noun = what.partition(" ")
+    return f"{int(count):,} {noun}" if count.isdigit() else what
+
+
 def _paused(record: Record | None) -> str:
-    """The pause that an audit record tells of, "" for none."""
+    """The pause that an audit record tells of, "" for none: one that began, or one that goes on beside a batch."""
     try:
         document = orjson.loads((record and record.value) or b"{}")
     except ValueError:
         return ""
-    return str(document.get("paused") or "") if isinstance(document, dict) else ""
+    if not isinstance(document, dict):
+        return ""
+    began = document.get("why") if document.get("kind") == "paused" else None
+    return str(began or document.get("paused") or "")
