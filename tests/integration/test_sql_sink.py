@@ -12,6 +12,7 @@ from sql_sink_harness import APPLIED, DUPLICATE, RECOVERED, SUPERSEDED, Database
 from heddle.errors import FailureClass, UsageError
 from heddle.integration import Applied, PartitionFencedError, SinkWriter
 from heddle.local import Stack
+from heddle.sinks.pruning import prune
 from schemas.ledger import Entry
 
 pytestmark = pytest.mark.stack
@@ -345,13 +346,30 @@ def test_pruning_keeps_its_bound_and_never_goes_back(database: Database) -> None
     writer = sink.open()
     writer.bump([0])
     writer.apply([delivered(entry("a"), 0), delivered(entry("b"), 1)])
-    writer.close()
-    assert sink.pruned_before() is None
+    assert (sink.pruned_before(), writer.pruned_before()) == (None, None)
     past = datetime.now(UTC) - timedelta(days=1)
     assert sink.prune_inbox(past) == 0
     future = datetime.now(UTC) + timedelta(days=1)
     assert sink.prune_inbox(future) == 2
     assert sink.prune_inbox(past) == 0
-    assert sink.pruned_before() == future
+    assert (sink.pruned_before(), writer.pruned_before()) == (future, future)
+    writer.close()
     with pytest.raises(UsageError, match="no zone"):
         sink.prune_inbox(datetime(2026, 1, 1))
+
+
+def test_pruning_by_the_rule_keeps_the_rewind_horizon(database: Database) -> None:
+    sink = database.entries()
+    writer = sink.open()
+    writer.bump([0])
+    writer.apply([delivered(entry("a"), 0), delivered(entry("b"), 1)])
+    writer.close()
+    database.execute(
+        "update {schema}.heddle_inbox set applied_at = applied_at - interval '11 days' where ce_id = 'a-0'"
+    )
+    windows = {"duplicate_window": timedelta(days=3), "rewind_horizon": timedelta(days=7)}
+    now = datetime.now(UTC)
+    unresolved = now - timedelta(days=9)
+    assert prune(sink, now=now, oldest_unresolved_origin_time=unresolved, **windows) == 0
+    assert sink.pruned_before() == unresolved - timedelta(days=3)
+    assert prune(sink, now=now, oldest_unresolved_origin_time=None, **windows) == 1

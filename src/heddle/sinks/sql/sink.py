@@ -11,7 +11,7 @@ from psycopg import sql
 
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
-from heddle.integration import Delivered, Sink, SinkWriter, Start
+from heddle.integration import Delivered, Sink, Start
 from heddle.on_failure import DEFAULT, OnFailure, Order, holds_keys
 from heddle.preview import Preview
 from heddle.secrets import Secret
@@ -73,7 +73,7 @@ class SqlSink(Sink[R]):
         self._topic = contract.topic
         self.layout = layout_of(contract, table, keys, version, rows, columns)
 
-    def open(self) -> SinkWriter[R]:
+    def open(self) -> SqlWriter[R]:
         """Raises `UsageError` when tables are missing: a worker makes none."""
         statements = statements_of(self.layout)
         session = self._session([statements.create_stage])
@@ -85,7 +85,8 @@ class SqlSink(Sink[R]):
         except BaseException:
             session.close()
             raise
-        return SqlWriter(self.name, self._topic, session, statements, self._batches(session, statements))
+        batches = self._batches(session, statements)
+        return SqlWriter(self.name, self._topic, self.layout.schema, session, statements, batches)
 
     def preview(self, batch: Sequence[Delivered[Any]]) -> list[Preview]:
         """See `PreviewableSink`. Needs the same rights as the running sink: it does what that would do, and takes it
@@ -113,14 +114,14 @@ class SqlSink(Sink[R]):
     def prune_inbox(self, before: datetime) -> int:
         """Forget inbox rows applied before `before` (aware), and remember that bound; returns how many.
 
-        Nothing calls this by itself. An event from before the bound can no longer be told from a new one, so `before`
-        is at most now less the source's duplicate window less how far back a rewind may go, and not after the oldest
-        unresolved dead letter less that window."""
+        Nothing calls this by itself. An event from before the bound can no longer be told from a new one: take
+        `before` from `heddle.sinks.pruning.pruning_bound`, or call `prune` there."""
         with closing(self._session()) as session, session.transaction() as connection:
             return inbox.prune(connection, self.layout.schema, self.name, before)
 
     def pruned_before(self) -> datetime | None:
-        """The bound below which replays and rewinds must be refused, or None when nothing was ever pruned."""
+        """The bound below which replays and rewinds must be refused, or None when nothing was ever pruned. Opens a
+        connection; an open writer answers in one round trip."""
         with closing(self._session()) as session, session.transaction() as connection:
             return inbox.pruned_before(connection, self.layout.schema, self.name)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Generic, TypeVar
 
 import stamina
 
 from heddle.errors import DependencyDownError, Failure, TransientError
 from heddle.integration import Applied, Delivered, PartitionFencedError
+from heddle.sinks.sql import inbox
 from heddle.sinks.sql.batch import BatchWriter
 from heddle.sinks.sql.session import Connection, Session
 from heddle.sinks.sql.statements import Statements
@@ -23,9 +25,12 @@ class SqlWriter(Generic[R]):
     """A `SinkWriter` over one PostgreSQL session. Deadlocks are tried again here; a broken connection is the
     worker's to wait for: it runs the same batch again, and the inbox says what took effect."""
 
-    def __init__(self, sink: str, topic: str, session: Session, statements: Statements, batches: BatchWriter) -> None:
+    def __init__(
+        self, sink: str, topic: str, schema: str, session: Session, statements: Statements, batches: BatchWriter
+    ) -> None:
         self._parameters = {"sink": sink, "topic": topic}
         self._name = sink
+        self._schema = schema
         self._session = session
         self._statements = statements
         self._batches = batches
@@ -59,6 +64,11 @@ class SqlWriter(Generic[R]):
         except TransientError as error:
             raise DependencyDownError(f"{error} {TRIES} times in a row", hint="see what else writes there") from error
         raise AssertionError("a retry context ends by returning or raising")
+
+    def pruned_before(self) -> datetime | None:
+        """See `SqlSink.pruned_before`: asked here before an owner replays, as another process may have pruned."""
+        with self._session.transaction() as connection:
+            return inbox.pruned_before(connection, self._schema, self._name)
 
     def close(self) -> None:
         self._session.close()
