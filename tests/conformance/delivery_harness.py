@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from heddle.audit import AuditRecord, first_break
+from heddle.audit import read as read_audit
 from heddle.broker.log import Broker, Outgoing, Position, Record, TopicSpec
 from heddle.delivery import envelope
 from heddle.delivery.metadata import Counts, PartitionMetadata
@@ -16,11 +18,13 @@ from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.worker import Worker
 from heddle.errors import ContractError
-from heddle.integration import Start
-from heddle.on_failure import Order
+from heddle.integration import Outcome, Start
+from heddle.on_failure import DEFAULT, OnFailure, Order, holds_keys
+from heddle.operators import Operators
 from heddle.settings import Settings
 
 PARTITIONS = 2
+AUDIT_KEY = b"a key of these tests"
 DEADLINE_S = 40.0
 
 
@@ -65,9 +69,13 @@ class Scene:
     order: Order = "park"
     start: Start = "earliest"
     partitions: int = PARTITIONS
+    on_failure: OnFailure = DEFAULT
+    operators: Operators = field(default_factory=lambda: Operators({}))
 
     def __post_init__(self) -> None:
-        self.subscription = Subscription(self.name, f"{self.name}.in", (f"{self.name}.out",), self.order, self.start)
+        self.subscription = Subscription(
+            self.name, f"{self.name}.in", (f"{self.name}.out",), self.order, self.start, self.on_failure
+        )
         self.admin = self.broker.admin()
         names = [self.subscription.topic, *self.subscription.writes, self.subscription.dead_letter_topic]
         names += [self.subscription.command_topic, self.subscription.audit_topic]
@@ -89,10 +97,13 @@ class Scene:
         self._feeder.commit(30)
 
     def step(self) -> EchoStep:
-        return EchoStep(self.subscription.writes[0], by_key=self.order == "park")
+        return EchoStep(self.subscription.writes[0], by_key=holds_keys(self.order))
 
     def worker(self, step: NoFence, **settings: object) -> Worker:
-        return Worker(self.subscription, step, self.broker, Settings.model_validate(settings))
+        return Worker(
+            self.subscription, step, self.broker, Settings.model_validate(settings), audit_key=AUDIT_KEY,
+            operators=self.operators,
+        )  # fmt: skip
 
     def read(self, topic: str) -> list[Record]:
         reader = self.broker.reader()
@@ -114,6 +125,76 @@ class Scene:
             why = headers.get(envelope.CODE) or headers.get(envelope.BLOCKED_BY, "")
             found.append((headers[envelope.STATE], (record.value or b"").decode(), why))
         return found
+
+    def outputs_of(self, key: str) -> list[str]:
+        records = self.read(self.subscription.writes[0])
+        return [(record.value or b"").decode() for record in records if record.key == key.encode()]
+
+    def newest(self) -> list[Record]:
+        """The newest version of each unresolved entry, by partition and origin."""
+        found: dict[bytes | None, Record] = {}
+        for record in self.read(self.subscription.dead_letter_topic):
+            found[record.key] = record
+        entries = [record for record in found.values() if record.value is not None]
+        return sorted(entries, key=lambda record: (record.partition, envelope.entry_of(record).offset))
+
+    def unresolved(self) -> list[tuple[str, str, str]]:
+        """(state, value, code or what it waits for), markers left out."""
+        found = []
+        for record in self.newest():
+            headers = {name: (value or b"").decode() for name, value in record.headers}
+            if headers[envelope.STATE] in ("discarded", "revised"):
+                continue
+            why = headers.get(envelope.BLOCKED_BY) or headers.get(envelope.CODE, "")
+            found.append((headers[envelope.STATE], (record.value or b"").decode(), why))
+        return found
+
+    def header_of(self, value: str, name: str) -> str:
+        """Of the newest entry with that body; empty when there is none."""
+        for record in self.newest():
+            if record.value == value.encode():
+                return (dict(record.headers).get(name) or b"").decode()
+        return ""
+
+    def drained(self) -> None:
+        eventually(lambda: not self.unresolved(), "every entry resolved")
+
+    def entry_counts(self) -> dict[Outcome, int]:
+        total = sum((self.metadata(partition).entry_counts for partition in range(self.partitions)), Counts())
+        return total.by_outcome
+
+    def audit(self) -> list[AuditRecord]:
+        reader = self.broker.reader()
+        try:
+            return [r for p in range(self.partitions) for r in read_audit(reader, self.subscription.audit_topic, p, 30)]
+        finally:
+            reader.close()
+
+    def chain_break(self) -> AuditRecord | None:
+        breaks = [
+            first_break(record for record in self.audit() if record.partition == partition)
+            for partition in range(self.partitions)
+        ]
+        return next((found for found in breaks if found is not None), None)
+
+    def append(self, topic: str, record: Record) -> None:
+        """Something that only the owner may write."""
+        self._feeder.begin()
+        self._feeder.produce([Outgoing(topic, record.key, record.value, record.headers, record.partition)])
+        self._feeder.commit(30)
+
+    def move_offsets(self, offsets: dict[int, int]) -> None:
+        """As another tool sets a stopped group's offsets."""
+        member = self.broker.consumer(self.subscription.group, self.subscription.topic)
+        eventually(lambda: member.consume(1, 0.01) == [] and len(member.assignment()) == self.partitions, "joined")
+        producer = self.broker.producer(self.name + "-tool")
+        producer.init(30)
+        producer.begin()
+        positions = {partition: Position(offset) for partition, offset in offsets.items()}
+        producer.send_offsets(self.subscription.topic, positions, member.group_metadata())
+        producer.commit(30)
+        producer.close()
+        member.close()
 
     def positions(self) -> dict[int, Position]:
         return self.admin.group_positions(self.subscription.group, self.subscription.topic, range(self.partitions))
@@ -150,6 +231,38 @@ class Running:
         self.thread.join(DEADLINE_S)
         assert not self.thread.is_alive(), "the worker did not end"
         return self.error
+
+
+class Driven:
+    """A worker that the test drives turn by turn, on its own thread; `abandon` is a crash."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def __enter__(self) -> Driven:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        self.worker.open(threading.Event())
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            self.worker.turn()
+            if holds():
+                return
+            assert time.monotonic() < deadline, "not in time"
+
+    def close(self) -> None:
+        self.worker.close()
+
+    def abandon(self) -> None:
+        """The process is gone: connections close, nothing is given back."""
+        self.worker._close_parts()
 
 
 @contextmanager

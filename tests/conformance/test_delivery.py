@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from heddle.broker.log import Broker, Outgoing, Position, Record
 from heddle.broker.memory import MemoryBroker
-from heddle.delivery.envelope import Envelope
+from heddle.delivery.envelope import Envelope, State
 from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Budget, Result, Run, listed
 from heddle.delivery.subscription import Subscription
@@ -29,6 +29,7 @@ from heddle.errors import (
     UsageError,
 )
 from heddle.integration import Applied, Outcome, PartitionFencedError
+from heddle.operators import Operators
 from heddle.settings import Settings
 
 MakeScene = Callable[..., Scene]
@@ -190,8 +191,8 @@ def test_an_output_over_the_topics_limit_is_that_records_failure(scene: Scene) -
 
 def test_workers_create_no_topics(broker: Broker) -> None:
     subscription = Subscription("nosuch", "nosuch.in")
-    worker = Worker(subscription, _Nothing(), broker, Settings())
-    with pytest.raises(UsageError, match=r"nosuch\.in, nosuch\.dlq") as caught:
+    worker = Worker(subscription, _Nothing(), broker, Settings(), audit_key=b"key", operators=Operators({}))
+    with pytest.raises(UsageError, match=r"nosuch\.in, nosuch\.dlq, nosuch\.commands, nosuch\.audit") as caught:
         worker.run(threading.Event())
     assert "heddle apply" in caught.value.hint
 
@@ -207,14 +208,14 @@ def test_a_second_process_of_one_instance_fences_the_first_which_must_not_restar
     usurper.close()
 
 
-def test_started_counts_owners_since_the_last_settled_batch(scene: Scene) -> None:
+def test_started_tells_a_successor_whether_the_owner_gave_the_partition_back(scene: Scene) -> None:
     with running(scene.worker(scene.step())):
         eventually(lambda: scene.metadata().started == 1, "handshake done")
         scene.feed(("a", "one"))
         scene.settled(1)
-        assert scene.metadata().started == 0
-        eventually(lambda: scene.metadata(1).started == 1, "the idle partition keeps its mark")
-    eventually(lambda: scene.metadata(1).started == 0, "a clean release takes the mark back")
+        assert scene.metadata().started == 1
+        eventually(lambda: scene.metadata(1).started == 1, "the idle partition has its mark")
+    eventually(lambda: scene.metadata(0).started == scene.metadata(1).started == 0, "a clean release takes it back")
     crashed = scene.metadata(1).taken_over(2).taken_over(2)
     _commit(scene, {1: Position(0, crashed.pack())})
     with running(scene.worker(scene.step())):
@@ -277,7 +278,7 @@ def test_the_handshake_waits_for_a_former_owners_commit_before_it_restores_gates
     envelope = Envelope(scene.name, scene.subscription.dead_letter_topic, topic.topic_id, "d")
     original = Record(topic.name, 0, 0, b"a", b"bad", [], 0)
     why = Failure(0, FailureClass.CONTRACT, "contract", "", "bad")
-    former.produce([envelope.dead(original, why)])
+    former.produce([envelope.failed(original, why, State.DEAD)])
     former.send_offsets(topic.name, {0: Position(1)}, member.group_metadata())
     member.close()
     scene.feed(("a", "held"))
@@ -466,7 +467,7 @@ def test_no_exception_of_a_handler_is_too_odd_to_be_parked(scene: Scene, error: 
     scene.feed(("a", "odd"), ("b", "fine"))
     with running(scene.worker(step)):
         scene.settled(2)
-    assert [state for state, _, _ in scene.entries()] == ["dead"]
+    assert [state for state, _, _ in scene.entries()] == ["retrying"]
     assert scene.outputs() == ["FINE"]
 
 

@@ -1,4 +1,4 @@
-"""The dead-letter entry and the gates that it closes."""
+"""The dead-letter entry, hop by hop."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,7 @@ import pytest
 from heddle.broker.log import Outgoing, Record
 from heddle.delivery import envelope
 from heddle.delivery.classify import failure_of, fingerprint
-from heddle.delivery.envelope import Envelope, entry_key
-from heddle.delivery.gates import Gates
+from heddle.delivery.envelope import Envelope, State, entry_key, entry_of, original_of
 from heddle.errors import ContractError, Failure, FailureClass, FormatError
 from heddle.secrets import secret
 
@@ -42,8 +41,12 @@ def broken() -> None:
     raise ContractError("no such stage", path="lines[3].stage")
 
 
+def dead(record: Record) -> Outgoing:
+    return ENVELOPE.failed(record, caught(broken), State.DEAD)
+
+
 def test_the_original_is_kept_whole_and_our_headers_are_replaced_on_each_hop() -> None:
-    entry = ENVELOPE.dead(record(), caught(broken))
+    entry = dead(record())
     assert (entry.topic, entry.partition, entry.value) == ("flow.dlq", 2, b"v")
     assert list(entry.headers)[:4] == record().headers[:4]
     names = [name for name, _ in entry.headers]
@@ -58,7 +61,7 @@ def test_the_original_is_kept_whole_and_our_headers_are_replaced_on_each_hop() -
 
 
 def test_a_null_value_is_marked_because_a_null_entry_would_be_its_own_tombstone() -> None:
-    entry = ENVELOPE.dead(record(key=None, value=None), caught(broken))
+    entry = dead(record(key=None, value=None))
     assert entry.value == b""
     assert dict(entry.headers)[envelope.NULL_VALUE] == b"null"
     assert envelope.KEY not in dict(entry.headers)
@@ -82,7 +85,7 @@ def test_a_resolved_secret_never_reaches_a_dead_letter(monkeypatch: pytest.Monke
     def leak() -> None:
         raise RuntimeError(f"cannot connect with {value}")
 
-    headers = dict(ENVELOPE.dead(record(), caught(leak)).headers)
+    headers = dict(ENVELOPE.failed(record(), caught(leak), State.DEAD).headers)
     assert b"hunter2" not in (headers[envelope.MESSAGE] or b"") + (headers[envelope.STACK] or b"")
 
 
@@ -93,44 +96,61 @@ def test_fingerprint_groups_one_mistake_over_list_positions() -> None:
     assert fingerprint(caught(broken)) == fingerprint(caught(broken))
 
 
-def parked(*offsets: int, key: bytes | None = b"k") -> list[Record]:
-    return [appended(ENVELOPE.dead(record(offset, key), caught(broken)), i) for i, offset in enumerate(offsets)]
+def test_an_entry_gives_back_the_record_that_it_was_made_of() -> None:
+    for original in (record(), record(key=None, value=None), record(value=b"")):
+        kept = [(name, value) for name, value in original.headers if name != envelope.STATE]
+        assert original_of(appended(dead(original))) == original._replace(headers=kept)
 
 
-def test_restored_gates_hold_the_key_behind_its_first_entry() -> None:
-    gates = Gates(by_key=True)
-    gates.restore(2, "topic-id", parked(9, 4))
-    assert gates.blocking(record(20)) == 4
-    assert gates.blocking(record(20, b"other")) is None
-    assert gates.is_entry(record(9))
-    assert not gates.is_entry(record(10))
+def test_a_second_failure_replaces_headers_and_counts_on() -> None:
+    first = appended(ENVELOPE.failed(record(), caught(broken), State.RETRYING, retry_after_ms=2_000), 5)
+    was = entry_of(first)
+    again = ENVELOPE.failed(original_of(first), caught(broken), State.DEAD, was=was, earlier=first)
+    assert again.key == first.key
+    headers = dict(again.headers)
+    assert len(headers) + 1 == len(again.headers)  # x came twice, nothing else does
+    assert (headers[envelope.ATTEMPTS], headers[envelope.STATE]) == (b"2", b"dead")
+    assert envelope.RETRY_AFTER not in headers
+    assert headers[envelope.FIRST_FAILED] == dict(first.headers)[envelope.FIRST_FAILED]
 
 
-def test_a_tombstone_opens_the_gate() -> None:
-    (entry,) = parked(9)
-    gates = Gates(by_key=True)
-    gates.restore(2, "topic-id", [entry, entry._replace(value=None, headers=[])])
-    assert gates.blocking(record(20)) is None
-    assert not gates.any()
+def test_what_the_engine_reads_of_an_entry() -> None:
+    stored = appended(ENVELOPE.failed(record(9), caught(broken), State.RETRYING, retry_after_ms=1_500), 42)
+    entry = entry_of(stored._replace(timestamp_ms=77))
+    assert (entry.offset, entry.version, entry.state, entry.key) == (9, 42, State.RETRYING, b"k")
+    assert (entry.retry_after_ms, entry.appended_ms, entry.attempts, entry.size_bytes) == (1_500, 77, 1, 1)
+    assert entry.first_failed_ms > 0
 
 
-def test_null_keys_and_other_incarnations_of_the_topic_gate_nothing() -> None:
-    gates = Gates(by_key=True)
-    gates.restore(2, "topic-id", parked(9, key=None))
-    assert gates.blocking(record(20, None)) is None
-    gates.restore(2, "another id", parked(9))
-    assert not gates.any()
+def test_an_edit_keeps_the_first_original_beside_every_revision() -> None:
+    once = appended(ENVELOPE.edited(appended(dead(record())), b"better"))
+    twice = appended(ENVELOPE.edited(once, None))
+    assert (once.value, entry_of(once).edit, dict(once.headers)[envelope.ORIGINAL]) == (b"better", 1, b"v")
+    assert (entry_of(twice).edit, dict(twice.headers)[envelope.ORIGINAL]) == (2, b"v")
+    assert original_of(twice).value is None
+    assert original_of(once)[:4] == ("in", 2, 7, b"k")
+    again = ENVELOPE.failed(original_of(once), caught(broken), State.DEAD, was=entry_of(once), earlier=once)
+    assert dict(again.headers)[envelope.ORIGINAL] == b"v"
+    assert entry_of(appended(again)).edit == 1
 
 
-def test_an_entry_of_a_newer_format_stops_the_worker() -> None:
-    (entry,) = parked(9)
-    newer = [(name, b"2" if name == envelope.FORMAT else value) for name, value in entry.headers]
-    with pytest.raises(FormatError, match="version"):
-        Gates(by_key=True).restore(2, "topic-id", [entry._replace(headers=newer)])
+def test_an_edited_null_is_told_from_an_edited_empty_value() -> None:
+    edited = ENVELOPE.edited(appended(dead(record(value=None))), b"now")
+    assert dict(edited.headers)[envelope.ORIGINAL_NULL] == b"null"
+    assert original_of(appended(edited)).value == b"now"
 
 
-def test_mode_continue_remembers_entries_but_gates_no_key() -> None:
-    gates = Gates(by_key=False)
-    gates.restore(2, "topic-id", parked(9))
-    assert gates.blocking(record(20)) is None
-    assert gates.is_entry(record(9))
+def test_a_marker_has_no_body_and_still_knows_the_identity() -> None:
+    marker = appended(ENVELOPE.marker(appended(dead(record())), State.DISCARDED))
+    assert marker.value == b""
+    assert entry_of(marker).state is State.DISCARDED
+    assert ("ce_id", b"e1") in original_of(marker).headers
+    assert envelope.STACK not in dict(marker.headers)
+
+
+@pytest.mark.parametrize("version", [b"2", b"", None])
+def test_an_entry_of_another_format_is_refused(version: bytes | None) -> None:
+    stored = appended(dead(record()))
+    headers = [(name, version if name == envelope.FORMAT else value) for name, value in stored.headers]
+    with pytest.raises(FormatError, match="format version"):
+        entry_of(stored._replace(headers=headers))

@@ -5,25 +5,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heddle.delivery.metadata import MAX_BYTES, Counts, PartitionMetadata
+from heddle.delivery.suspicion import InHand, Suspicion
 from heddle.errors import FormatError
 from heddle.integration import Outcome
 
-BAD_RANGE = '1:{"p":1,"s":0,"x":[1],"m":null,"a":"","n":[0,0,0,0,0,0,0]}'
-BAD_STARTED = '1:{"p":1,"s":"a","x":null,"m":null,"a":"","n":[0,0,0,0,0,0,0]}'
+EMPTY = '"m":null,"a":"","n":[0,0,0,0,0,0,0]}'
+BAD_SUSPICION = '2:{"p":1,"s":0,"x":[1],' + EMPTY
+NUMBERS = '2:{"s":0,"x":null,"m":null,"a":"","n":[1]}'
+BAD_IN_HAND = '2:{"p":1,"s":0,"x":[1,1,"else",3],' + EMPTY
+BAD_STARTED = '2:{"p":1,"s":"a","x":null,' + EMPTY
 
 ranges = st.none() | st.tuples(st.integers(0, 2**62), st.integers(0, 2**62))
 counts = st.builds(
-    Counts, st.fixed_dictionaries({outcome: st.integers(0, 2**52) for outcome in Outcome}), st.integers(0, 2**52)
+    Counts, st.fixed_dictionaries({outcome: st.integers(0, 2**47) for outcome in Outcome}), st.integers(0, 2**47)
 )
+in_hand = st.builds(InHand, st.sampled_from(["live", "entry"]), st.integers(0, 2**62))
+suspicions = st.none() | st.builds(Suspicion, st.integers(1, 9), st.integers(1, 10**6), st.none() | in_hand)
 
 
 metadata = st.builds(
     PartitionMetadata,
     st.integers(0, 9999),
     st.integers(0, 99),
-    ranges,
+    suspicions,
     ranges,
     st.text("0123456789abcdef", max_size=64),
+    st.integers(0, 2**62),
+    counts,
     counts,
 )
 
@@ -36,18 +44,31 @@ def test_round_trip_within_the_limit(metadata: PartitionMetadata) -> None:
 
 
 def test_takeover_settlement_and_release() -> None:
-    taken = PartitionMetadata().taken_over(6).taken_over(6)
-    assert (taken.started, taken.partitions) == (2, 6)
+    taken = PartitionMetadata().taken_over(6)
+    assert not taken.follows_crash
     one = Counts({**Counts().by_outcome, Outcome.EMITTED: 3})
-    settled = taken.settled(one).settled(one)
-    assert (settled.started, settled.counts.total) == (0, 6)
-    assert taken.released().started == 0
+    settled = taken.settled(one, Counts()).settled(one, one)
+    assert (settled.counts.total, settled.entry_counts.total) == (6, 3)
+    assert settled.taken_over(6).follows_crash  # its owner was at work, and has not given it back
+    assert not settled.released().taken_over(6).follows_crash
 
 
-NUMBERS = '1:{"s":0,"x":null,"m":null,"a":"","n":[1]}'
+def test_what_is_in_hand_stays_named_for_a_successor_and_not_after_a_release() -> None:
+    named = PartitionMetadata(suspicion=Suspicion(2, 9, InHand("live", 5)))
+    assert named.taken_over(1).suspicion == named.suspicion
+    assert named.released().suspicion == Suspicion(2, 9)
+    one = Counts({**Counts().by_outcome, Outcome.EMITTED: 1})
+    assert named.settled(one, Counts()).suspicion == Suspicion(2, 8)
 
 
-@pytest.mark.parametrize("text", ["2:{}", "1:{", "1:{}", "1:[]", "own", NUMBERS, BAD_RANGE, BAD_STARTED])
+def test_the_marker_of_the_first_release_is_still_read() -> None:
+    old = PartitionMetadata.unpack('1:{"p":6,"s":1,"x":null,"m":null,"a":"","n":[5,0,0,0,0,0,0]}')
+    assert (old.partitions, old.counts.total, old.next_command) == (6, 5, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["3:{}", "2:{", "2:{}", "2:[]", "own", NUMBERS, BAD_SUSPICION, BAD_IN_HAND, BAD_STARTED]
+)
 def test_what_cannot_be_read_is_refused_not_guessed(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         PartitionMetadata.unpack(text)

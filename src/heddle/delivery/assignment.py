@@ -1,35 +1,50 @@
 """The assignment handshake, and what a worker knows of the partitions that it owns.
 
 pause → committed() until a former owner's pending offsets are decided → bump the sink's fence → one transaction that
-commits the same offsets again with new metadata and so *proves* ownership → restore gates → start reading.
-The order is the guarantee: restoring gates before the former owner's commit had landed would miss a park in flight.
+commits the same offsets again with new metadata and so *proves* ownership → restore the index → start reading.
+The order is the guarantee: restoring before the former owner's commit had landed would miss a park in flight.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from structlog.typing import FilteringBoundLogger
 
-from heddle.broker.log import NEVER_COMMITTED, Admin, Consumer, GroupMetadata, Position, Producer, Reader, TopicState
-from heddle.delivery.gates import Gates
+from heddle.audit import AuditTrail, external_reset, heads
+from heddle.broker.log import (
+    NEVER_COMMITTED,
+    Admin,
+    Consumer,
+    GroupMetadata,
+    Outgoing,
+    Position,
+    Producer,
+    Reader,
+    TopicState,
+)
+from heddle.delivery.clock import Clock
+from heddle.delivery.index import PartitionIndex
 from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import Subscription
-from heddle.errors import BrokerError, HeddleError, StaleGenerationError
+from heddle.delivery.suspicion import ALONE, InHand, after_crash
+from heddle.errors import BrokerError, Failure, FailureClass, HeddleError, StaleGenerationError
 
 TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
 class Owned:
-    """`settled`: the committed offset; `consumed`: one past the last record that was handed out."""
+    """`settled`: the committed offset; `consumed`: one past the last record that was handed out. `condemned`: what was
+    in hand, alone, when the process died."""
 
     settled: int
     consumed: int
     metadata: PartitionMetadata
+    condemned: InHand | None = None
 
 
 class Assignment:
@@ -37,10 +52,11 @@ class Assignment:
 
     def __init__(
         self, subscription: Subscription, topic: TopicState, consumer: Consumer, producer: Producer, reader: Reader,
-        admin: Admin, step: Step, gates: Gates, log: FilteringBoundLogger,
+        admin: Admin, step: Step, trail: AuditTrail, clock: Clock, batch_max_records: int, log: FilteringBoundLogger,
     ) -> None:  # fmt: skip
         self.owned: dict[int, Owned] = {}
         self.pending: set[int] = set()
+        self.indexes: dict[int, PartitionIndex] = {}
         self._repeated: set[int] = set()
         self._subscription = subscription
         self._topic = topic
@@ -49,7 +65,9 @@ class Assignment:
         self._reader = reader
         self._admin = admin
         self._step = step
-        self._gates = gates
+        self._trail = trail
+        self._clock = clock
+        self._batch_max_records = batch_max_records
         self._log = log
 
     def follow(self) -> None:
@@ -61,8 +79,8 @@ class Assignment:
         forgotten = [partition for partition in gone | change.assigned if partition in self.owned]
         for partition in forgotten:
             del self.owned[partition]
+            self.indexes.pop(partition, None)
         self._repeated -= gone
-        self._gates.drop(forgotten)
         if forgotten:
             self._step.release(forgotten)
         if self.pending and max(self.pending) >= self._topic.partitions:
@@ -75,6 +93,7 @@ class Assignment:
         """The sink saw a later owner: these have to prove themselves again. No crash, so no other owner is counted."""
         for partition in partitions:
             if self.owned.pop(partition, None) is not None:
+                self.indexes.pop(partition, None)
                 self.pending.add(partition)
                 self._repeated.add(partition)
 
@@ -84,26 +103,46 @@ class Assignment:
         self._consumer.pause(partitions)
         found = self._positions(partitions)
         self._step.bump(partitions)
+        resets = self._resets(found)
         try:
-            self.commit({p: Position(o.settled, o.metadata.pack()) for p, o in found.items()}, group)
+            self.commit(found, group, resets)
+            for partition in partitions:
+                self.indexes[partition] = self._restored(partition)
+            self._suspect(found, group)
         except StaleGenerationError:
             self._producer.abort(TIMEOUT_S)
+            for partition in partitions:
+                self.indexes.pop(partition, None)
             return
-        for partition in partitions:
-            # Settled: the former owner's commit may be acknowledged and yet not be visible here for a moment.
-            entries = self._reader.scan(self._subscription.dead_letter_topic, partition, TIMEOUT_S, settled=True)
-            self._gates.restore(partition, self._topic.topic_id, entries)
         self.owned.update(found)
         self.pending.clear()
         self._repeated.clear()
         self._consumer.start({partition: owned.settled for partition, owned in found.items()})
-        suspects = {p: o.metadata.started for p, o in found.items() if o.metadata.started > 1}
-        if suspects:
-            self._log.warning("took over from an owner that did not finish", partitions=suspects)
 
-    def commit(self, positions: dict[int, Position], group: GroupMetadata) -> None:
-        """A transaction of positions only. The caller aborts on `StaleGenerationError`."""
+    @property
+    def bound(self) -> int:
+        """How many records a batch may have: few while something is suspected of killing us."""
+        most = self._batch_max_records
+        suspicions = [o.metadata.suspicion.bound(most) for o in self.owned.values() if o.metadata.suspicion is not None]
+        return min(suspicions, default=most)
+
+    def name(self, partition: int, in_hand: InHand, group: GroupMetadata) -> Failure | None:
+        """The attempt marker: what runs alone is named before it does. What killed the process when it was alone is
+        not run again: its failure."""
+        owned = self.owned[partition]
+        suspicion = owned.metadata.suspicion
+        if owned.condemned == in_hand:
+            return Failure(0, FailureClass.POISON, "kills-the-process", "", "the process died on it when it ran alone")
+        if suspicion is not None and suspicion.level >= ALONE:
+            owned.metadata = replace(owned.metadata, suspicion=suspicion.naming(in_hand))
+            self.commit({partition: owned}, group)
+        return None
+
+    def commit(self, found: dict[int, Owned], group: GroupMetadata, records: Sequence[Outgoing] = ()) -> None:
+        """A transaction of positions, and of audit records. The caller aborts on `StaleGenerationError`."""
         self._producer.begin()
+        self._producer.produce(records)
+        positions = {partition: Position(o.settled, o.metadata.pack()) for partition, o in found.items()}
         self._producer.send_offsets(self._topic.name, positions, group)
         self._producer.commit(TIMEOUT_S)
 
@@ -114,20 +153,62 @@ class Assignment:
         marked = {p: self.owned[p] for p in partitions if p in self.owned and self.owned[p].metadata.started}
         if not marked:
             return
-        positions = {p: Position(o.settled, o.metadata.released().pack()) for p, o in marked.items()}
+        released = {p: Owned(o.settled, o.consumed, o.metadata.released()) for p, o in marked.items()}
         try:
-            self.commit(positions, self._consumer.group_metadata())
+            self.commit(released, self._consumer.group_metadata())
         except HeddleError as error:
             self._log.warning("partitions were not released cleanly", partitions=sorted(marked), error=str(error))
             with contextlib.suppress(HeddleError):
                 self._producer.abort(TIMEOUT_S)
 
-    def resume(self) -> None:
+    def resume(self, *, but: Container[int] = ()) -> None:
         """Read on after a pause, from behind what is in hand."""
-        self._consumer.start({partition: owned.consumed for partition, owned in self.owned.items()})
+        self._consumer.start({p: owned.consumed for p, owned in self.owned.items() if p not in but})
 
     def pause(self) -> None:
         self._consumer.pause(self.owned)
+
+    def _resets(self, found: dict[int, Owned]) -> list[Outgoing]:
+        """Where the offset's witness is not the head of the audit topic, somebody else has moved one of the two: that
+        is chained on what the topic holds."""
+        records: list[Outgoing] = []
+        tails = heads(self._reader, self._subscription.audit_topic, found, TIMEOUT_S)
+        for partition, owned in found.items():
+            witness, tail = owned.metadata.audit_head, tails[partition]
+            if witness == (tail.hash if tail else ""):
+                continue
+            made, head = external_reset(self._trail, partition, witness, tail, {"offset": owned.settled})
+            self._log.error("offsets or audit trail were changed from outside", partition=partition)
+            records += made
+            owned.metadata = replace(owned.metadata, audit_head=head)
+        return records
+
+    def _restored(self, partition: int) -> PartitionIndex:
+        """Settled: the former owner's commit may be acknowledged and yet not be visible here for a moment."""
+        entries = self._reader.scan(self._subscription.dead_letter_topic, partition, TIMEOUT_S, settled=True)
+        index = PartitionIndex(self._topic.topic_id, self._subscription.order, self._subscription.on_failure.caps)
+        index.restore(entries, self._clock.monotonic(), self._clock.wall_ms())
+        return index
+
+    def _suspect(self, found: dict[int, Owned], group: GroupMetadata) -> None:
+        """After a crash: what the dead owner may have had in hand is run with care, and the next owner has to know."""
+        crashed = {p: o for p, o in found.items() if o.metadata.follows_crash and p not in self._repeated}
+        changed = {}
+        for partition, owned in crashed.items():
+            was = owned.metadata.suspicion
+            owned.condemned = None if was is None else was.in_hand
+            _, end = self._consumer.watermarks(partition, TIMEOUT_S)
+            due = len(self.indexes[partition].due(self._clock.monotonic(), self._batch_max_records))
+            pending = max(0, end - max(owned.settled, 0)) + due
+            suspicion = after_crash(was, self._batch_max_records, pending)
+            if suspicion != was:
+                owned.metadata = replace(owned.metadata, suspicion=suspicion)
+                changed[partition] = owned
+        if changed:
+            self.commit(changed, group)
+        if crashed:
+            starts = {partition: owned.metadata.started for partition, owned in crashed.items()}
+            self._log.warning("took over from an owner that did not finish", partitions=starts)
 
     def _positions(self, partitions: list[int]) -> dict[int, Owned]:
         """Asks for these only: another owner's open transaction is no concern of ours."""

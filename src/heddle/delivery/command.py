@@ -35,6 +35,8 @@ class Action(StrEnum):
     """Decide entries whose effect is unknown: `settle_as` in the header, `applied` or `not-applied`."""
     IMPORT = "import"
     """Make entries out of what another system or another cluster parked."""
+    REVEAL = "reveal"
+    """Nothing is done to these entries: an operator has looked at what their contract classifies."""
 
 
 class Kind(StrEnum):

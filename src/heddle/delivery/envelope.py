@@ -168,8 +168,8 @@ class Envelope:
         headers = [(n, v) for n, v in record.headers if n not in dropped] + list(ours.items())
         return Outgoing(self.dead_letter_topic, record.key, record.value or b"", headers, record.partition)
 
-    def edited(self, record: Record, body: bytes | None) -> Outgoing:
-        """An entry's record with a new body. The first original stays beside every later revision."""
+    def edited(self, record: Record, body: bytes | None, *, run: bool = False) -> Outgoing:
+        """An entry's record with a new body; `run`: due at once. The first original stays beside every revision."""
         headers = dict(record.headers)
         kept = [(n, v) for n, v in record.headers if n not in (STATE, EDIT, NULL_VALUE, RETRY_AFTER)]
         if ORIGINAL not in headers:
@@ -178,7 +178,8 @@ class Envelope:
                 kept.append((ORIGINAL_NULL, b"null"))
         if body is None:
             kept.append((NULL_VALUE, b"null"))
-        kept += [(STATE, State.DEAD.encode()), (EDIT, b"%d" % (int(headers.get(EDIT) or b"0") + 1))]
+        state = State.RETRYING if run else State.DEAD
+        kept += [(STATE, state.encode()), (EDIT, b"%d" % (int(headers.get(EDIT) or b"0") + 1))]
         return Outgoing(self.dead_letter_topic, record.key, body or b"", kept, record.partition)
 
     def marker(self, record: Record, state: State) -> Outgoing:

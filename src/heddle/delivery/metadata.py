@@ -1,13 +1,15 @@
 """What stands beside every committed offset: small, versioned, atomic with the offset and the batch it ends.
 
-Layout: `1:` and a JSON object. The broker takes 4,095 bytes; we stay within 512.
+Layout: `2:` and a JSON object. The broker takes 4,095 bytes; we stay within 512.
 
     p  partitions that the topic had: one beyond them is new, and read whole
-    s  started: owners that took the partition since the last settled batch or clean release (2 = a crash came before)
-    x  suspect range [from, to) of offsets that a crashed owner may have been working on, or null
+    s  started: 0 after a clean release, 1 while an owner is at work, 2 and more = owners before this one crashed
+    x  suspicion [level, records left, kind and offset of what is in hand alone], or null
     m  range mark [from, to) of a sink without idempotency, or null
     a  head of the audit chain, hex, or ""
+    c  next offset of the command partition: what lies before is done
     n  records settled since the group began, one count per outcome, then how many of `applied` were `recovered`
+    e  the same for runs of dead-letter entries
 
 The counts commit with the offsets, so *in = sum of outcomes* holds exactly, whatever was killed when.
 """
@@ -19,10 +21,12 @@ from typing import Any
 
 import orjson
 
+from heddle.delivery.suspicion import InHand, Suspicion
 from heddle.errors import BrokerError, FormatError
 from heddle.integration import Outcome
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+_READABLE = ("1", FORMAT_VERSION)
 MAX_BYTES = 512
 _OUTCOMES = tuple(Outcome)
 
@@ -53,31 +57,48 @@ class PartitionMetadata:
 
     partitions: int = 0
     started: int = 0
-    suspect: Range | None = None
+    suspicion: Suspicion | None = None
     range_mark: Range | None = None
     audit_head: str = ""
+    next_command: int = 0
     counts: Counts = field(default_factory=Counts)
+    entry_counts: Counts = field(default_factory=Counts)
+
+    @property
+    def follows_crash(self) -> bool:
+        """Whether the owner before the present one neither stopped nor gave the partition back."""
+        return self.started > 1
 
     def taken_over(self, partitions: int) -> PartitionMetadata:
         """As the assignment handshake writes it; `partitions` is how many the topic has now."""
         return replace(self, partitions=partitions, started=self.started + 1)
 
-    def settled(self, counts: Counts) -> PartitionMetadata:
-        """As a batch commit writes it: nothing suspect any more."""
-        return replace(self, started=0, suspect=None, range_mark=None, counts=self.counts + counts)
+    def settled(self, counts: Counts, entry_counts: Counts) -> PartitionMetadata:
+        """As a batch commit writes it: the owner is at work, those before it are history."""
+        return replace(
+            self,
+            started=1,
+            range_mark=None,
+            suspicion=self.suspicion and self.suspicion.after(counts.total + entry_counts.total),
+            counts=self.counts + counts,
+            entry_counts=self.entry_counts + entry_counts,
+        )
 
     def released(self) -> PartitionMetadata:
         """As a clean release writes it."""
-        return replace(self, started=0)
+        suspicion = self.suspicion and replace(self.suspicion, in_hand=None)
+        return replace(self, started=0, suspicion=suspicion)
 
     def pack(self) -> str:
         body = {
             "p": self.partitions,
             "s": self.started,
-            "x": self.suspect,
+            "x": _suspicion_list(self.suspicion),
             "m": self.range_mark,
             "a": self.audit_head,
-            "n": [*(self.counts.by_outcome[outcome] for outcome in _OUTCOMES), self.counts.recovered],
+            "c": self.next_command,
+            "n": _numbers(self.counts),
+            "e": _numbers(self.entry_counts),
         }
         text = f"{FORMAT_VERSION}:{orjson.dumps(body).decode()}"
         if len(text) > MAX_BYTES:
@@ -90,7 +111,7 @@ class PartitionMetadata:
         if not text:
             return PartitionMetadata()
         version, _, body = text.partition(":")
-        if version != FORMAT_VERSION:
+        if version not in _READABLE:
             raise FormatError(
                 f"offset metadata has format version {version[:8]!r}; this Heddle reads {FORMAT_VERSION}",
                 hint="a newer Heddle wrote it: run that version, or rewind the subscription",
@@ -101,19 +122,45 @@ class PartitionMetadata:
 def _decode(body: str) -> PartitionMetadata:
     try:
         data: dict[str, Any] = orjson.loads(body)
-        *numbers, recovered = (int(number) for number in data["n"])
         return PartitionMetadata(
             int(data["p"]),
             int(data["s"]),
-            _range(data["x"]),
+            _suspicion(data["x"]),
             _range(data["m"]),
             str(data["a"]),
-            Counts(dict(zip(_OUTCOMES, numbers, strict=True)), recovered),
+            int(data.get("c", 0)),
+            _counts(data["n"]),
+            _counts(data["e"]) if "e" in data else Counts(),
         )
     except (ValueError, LookupError, TypeError) as error:
         raise FormatError(
             "offset metadata cannot be read", hint="something else wrote into this consumer group; give it its own name"
         ) from error
+
+
+def _numbers(counts: Counts) -> list[int]:
+    return [*(counts.by_outcome[outcome] for outcome in _OUTCOMES), counts.recovered]
+
+
+def _counts(values: list[Any]) -> Counts:
+    *numbers, recovered = (int(value) for value in values)
+    return Counts(dict(zip(_OUTCOMES, numbers, strict=True)), recovered)
+
+
+def _suspicion_list(suspicion: Suspicion | None) -> list[Any] | None:
+    return None if suspicion is None else [suspicion.level, suspicion.left, *(suspicion.in_hand or ())]
+
+
+def _suspicion(value: list[Any] | None) -> Suspicion | None:
+    if value is None:
+        return None
+    level, left, *in_hand = value
+    if not in_hand:
+        return Suspicion(int(level), int(left))
+    kind, offset = in_hand
+    if kind not in ("live", "entry"):
+        raise ValueError(kind)
+    return Suspicion(int(level), int(left), InHand(kind, int(offset)))
 
 
 def _range(value: list[int] | None) -> Range | None:

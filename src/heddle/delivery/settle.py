@@ -1,18 +1,23 @@
-"""Every record to exactly one outcome: what a batch's one transaction will hold."""
+"""Every record and every due entry to exactly one outcome: what a batch's one transaction will hold."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from heddle.audit import AuditTrail
 from heddle.broker.log import Outgoing, Record
-from heddle.delivery.envelope import Envelope
-from heddle.delivery.gates import Gates
-from heddle.delivery.metadata import Counts
-from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Result, Step
-from heddle.errors import AuthError, BrokerError, Failure, FailureClass, HeddleError
+from heddle.delivery.classify import fingerprint
+from heddle.delivery.clock import Clock
+from heddle.delivery.envelope import Entry, Envelope, State, original_of
+from heddle.delivery.index import EntryId, PartitionIndex
+from heddle.delivery.judge import Judge, interrupted_by
+from heddle.delivery.revision import revised
+from heddle.delivery.settlement import Change, Due, Settlement
+from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Result, Run, Step, parsed_headers
+from heddle.errors import BrokerError, DependencyDownError, Failure, FailureClass
 from heddle.integration import Applied, Outcome
+from heddle.on_failure import Order, holds_keys
 
 # Keys, the seven headers and the frame of a record batch: only what comes near the limit, or carries headers of
 # others, is measured exactly.
@@ -21,101 +26,250 @@ OWN_HEADERS = 7
 
 
 @dataclass(slots=True)
-class Settlement:
-    """The first `settled` records of a batch and everything that their outcomes imply.
-
-    `parked` have an entry in `entries`, in the same order. `interrupted`: why the tail was cut, if it was."""
-
-    outputs: list[Outgoing] = field(default_factory=list)
-    entries: list[Outgoing] = field(default_factory=list)
-    parked: list[Record] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    tally: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
-    recovered: Counter[int] = field(default_factory=Counter)
-    next_offsets: dict[int, int] = field(default_factory=dict)
-    settled: int = 0
-    interrupted: HeddleError | None = None
-
-    def counts(self, partition: int) -> Counts:
-        by_outcome = {outcome: self.tally[partition, outcome] for outcome in Outcome}
-        return Counts(by_outcome, self.recovered[partition])
-
-
 class Settler:
     """Runs a subscription's step over a batch and settles what came out. Holds no state between batches."""
 
-    def __init__(self, step: Step, gates: Gates, envelope: Envelope, max_output_bytes: int) -> None:
-        self._step = step
-        self._gates = gates
-        self._envelope = envelope
-        self._max_output_bytes = max_output_bytes
+    step: Step
+    order: Order
+    indexes: Mapping[int, PartitionIndex]
+    envelope: Envelope
+    trail: AuditTrail
+    clock: Clock
+    judge: Judge
+    max_output_bytes: int
 
-    def settle(self, records: Sequence[Record], budget: Budget) -> Settlement:
-        """Raises what `Step.run` raises; then nothing is settled."""
-        if not self._gates.any():
-            run = self._step.run(records, budget)
-            return self._settlement(records, list(run.results), run.interrupted)
-        parked = [self._gates.is_entry(record) or self._gates.blocking(record) is not None for record in records]
-        attempt = [record for record, is_parked in zip(records, parked, strict=True) if not is_parked]
-        run = self._step.run(attempt, budget)
-        answers = iter(run.results)
-        results: list[Result] = []
-        for is_parked in parked:
-            result = SKIPPED if is_parked else next(answers, None)
-            if result is None:
-                break
-            results.append(result)
-        return self._settlement(records, results, run.interrupted)
-
-    def _settlement(
-        self, records: Sequence[Record], results: list[Result], interrupted: HeddleError | None
+    def settle(
+        self, live: Sequence[Record], due: Sequence[Due], budget: Budget, *, condemned: Failure | None = None
     ) -> Settlement:
-        """`results` may end before `records` do: the rest is the unattempted tail."""
-        out = Settlement(interrupted=interrupted)
-        failed = FailedKeys(by_key=self._gates.by_key)
-        for record, result in zip(records, results, strict=False):
-            if isinstance(result, list):
-                result = self._checked(result)
-            if isinstance(result, Failure) and result.failure_class in (FailureClass.AUTH, FailureClass.OURS):
-                out.interrupted = _stopping(result)
-                break
-            outcome = self._outcome(record, result, failed, out)
-            out.tally[record.partition, outcome] += 1
-            out.next_offsets[record.partition] = record.offset + 1
-            out.settled += 1
+        """Due entries go before live records. Raises what `Step.run` raises; then nothing is settled.
+
+        `condemned`: the one record or entry that was handed over is not run, because it has killed the process."""
+        taken = self._taken(due)
+        blocked = self._blocked(live, taken)
+        attempt = [each.record for each in due]
+        attempt += live if blocked is None else [r for r, waits in zip(live, blocked, strict=True) if not waits]
+        run = Run([condemned] if condemned is not None else [])
+        if attempt and condemned is None:
+            run = self.step.run(attempt, budget)
+        results = [self._checked(result) if isinstance(result, list) else result for result in run.results]
+        cut = self.judge.cut(attempt, due, results, run.interrupted)
+        out = Settlement(interrupted=cut.interruption)
+        failed = FailedKeys(by_key=holds_keys(self.order))
+        for each, result in zip(due, results[: cut.at], strict=False):
+            self._settle_due(each, result, failed, out)
+        if cut.at >= len(due):
+            self._settle_live(live, blocked, results[len(due) : cut.at], failed, out)
         return out
 
-    def _outcome(self, record: Record, result: Result, failed: FailedKeys, out: Settlement) -> Outcome:
+    def probe(self, live: Sequence[Record], due: Sequence[Due], budget: Budget, turn: int) -> Settlement | None:
+        """While the breaker is open: try one record, of another key each `turn`, so that keys with troubles of their
+        own do not speak for the target. Nothing is settled by it: what took effect is recognised when it comes again.
+
+        None when it went well, and the breaker is closed."""
+        blocked = self._blocked(live, {})
+        first_of: dict[tuple[int, bytes | int], Record] = {}
+        heads = [entry.record for entry in due]
+        heads += [r for n, r in enumerate(live) if blocked is None or not blocked[n]]
+        for each in heads:
+            first_of.setdefault((each.partition, each.offset if each.key is None else each.key), each)
+        record = list(first_of.values())[turn % len(first_of)] if first_of else None
+        run = Run([]) if record is None else self.step.run([record], budget)
+        result = run.results[0] if run.results else None
+        if result is not None and not isinstance(result, Failure):
+            self.judge.board.succeeded()
+            return None
+        error = run.interrupted or DependencyDownError(self.judge.board.reason or "")
+        failed = [(b"" if record is None else record.key, result)] if isinstance(result, Failure) else []
+        return Settlement(interrupted=interrupted_by(error, failed))
+
+    # What is attempted
+
+    def _taken(self, due: Sequence[Due]) -> dict[int, set[EntryId]]:
+        taken: dict[int, set[EntryId]] = {}
+        for each in due:
+            taken.setdefault(each.entry.partition, set()).add(each.entry_id)
+        return taken
+
+    def _blocked(self, live: Sequence[Record], taken: dict[int, set[EntryId]]) -> list[bool] | None:
+        """Which live records are not attempted; None when nothing is parked anywhere."""
+        if all(index.is_empty for index in self.indexes.values()):
+            return None
+        return [self._waits(record, taken.get(record.partition, set())) for record in live]
+
+    def _waits(self, record: Record, taken: set[EntryId]) -> bool:
+        index = self.indexes[record.partition]
+        if index.is_empty:
+            return False
+        if index.holds(record):
+            return True
+        return index.blocking(record) is not None and not index.covers(record.key, taken)
+
+    # Entries
+
+    def _settle_due(self, due: Due, result: Result, failed: FailedKeys, out: Settlement) -> None:
+        """What was skipped because its lane's head failed stays as it is: no version of it is written."""
+        if result is SKIPPED or (due.is_ordered and failed.head_of(due.record) is not None):
+            return
+        if isinstance(result, Failure):
+            self._fail_again(due, result, out)
+            if due.is_ordered:
+                failed.add(due.record)
+            return
+        outcome, recovered = Outcome.EMITTED, False
+        if isinstance(result, list):
+            edit = due.entry.edit
+            out.outputs += result if not edit else [revised(output, edit) for output in result]
+        else:
+            assert isinstance(result, Applied)
+            outcome, recovered = result.outcome, result.recovered
+        self._resolve(due, outcome, recovered, out)
+
+    def _resolve(self, due: Due, outcome: Outcome, recovered: bool, out: Settlement) -> None:
+        entry = due.entry
+        out.entry_tally[entry.partition, outcome] += 1
+        out.entry_recovered[entry.partition] += recovered
+        if entry.edit:
+            marker, identity = self.envelope.marker(due.stored, State.REVISED), parsed_headers(due.record).identity
+            out.change(Change(marker, entry.renewed(state=State.REVISED), put=False, marks=identity))
+        else:
+            out.change(Change(self.envelope.resolved(entry), entry, put=False))
+        self._note(due, "recovered" if recovered else str(outcome), out, state="resolved")
+        out.ran.append((due, True))
+        out.succeeded += 1
+        self._supersede(due.record, out)
+
+    def _fail_again(self, due: Due, failure: Failure, out: Settlement) -> None:
+        entry = due.entry
+        state, retry_after_ms = self.judge.parked_as(failure, entry)
+        outgoing = self.envelope.failed(
+            original_of(due.stored), failure, state, retry_after_ms=retry_after_ms, was=entry, earlier=due.stored
+        )
+        renewed = entry.renewed(
+            state=state, attempts=entry.attempts + 1, retry_after_ms=retry_after_ms,
+            first_failed_ms=entry.first_failed_ms or self.clock.wall_ms(), appended_ms=self.clock.wall_ms(),
+        )  # fmt: skip
+        out.change(Change(outgoing, renewed, put=True))
+        out.entry_tally[entry.partition, Outcome.PARKED] += 1
+        out.failures.append((due.record.key, failure))
+        self._note(due, "failed-again", out, state=str(state), code=failure.code, failure=failure)
+        out.ran.append((due, False))
+
+    def _note(
+        self, due: Due, outcome: str, out: Settlement, *, state: str, code: str = "", failure: Failure | None = None
+    ) -> None:
+        entry = due.entry
+        line = self.trail.line(
+            due.record, outcome, entry=entry_name(entry, self.envelope.topic_id), version=entry.version,
+            job="" if due.run is None else due.run.job, state=state, code=code, attempts=entry.attempts + 1,
+            fingerprint="" if failure is None else fingerprint(failure),
+        )  # fmt: skip
+        out.line(entry.partition, line)
+
+    # Live records
+
+    def _settle_live(
+        self, live: Sequence[Record], blocked: list[bool] | None, results: list[Result], failed: FailedKeys,
+        out: Settlement,
+    ) -> None:  # fmt: skip
+        """`results` may end before `live` does: the rest is the unattempted tail."""
+        answers = iter(results)
+        for number, record in enumerate(live):
+            result = SKIPPED if blocked is not None and blocked[number] else next(answers, None)
+            if result is None:
+                return
+            partition = record.partition
+            outcome = self._outcome(record, result, failed, out)
+            if outcome is None:
+                return
+            out.tally[partition, outcome] += 1
+            if partition not in out.next_offsets:
+                out.first_offsets[partition] = record.offset
+                out.values[partition] = []
+            out.next_offsets[partition] = record.offset + 1
+            out.values[partition].append(record.value)
+            out.settled += 1
+
+    def _outcome(self, record: Record, result: Result, failed: FailedKeys, out: Settlement) -> Outcome | None:
+        """None: the batch has to end before this record, which was left out for another reason than its own key's."""
         head = failed.head_of(record)
         if head is not None or result is SKIPPED:
             return self._not_attempted(record, head, out)
         if isinstance(result, list):
             out.outputs += result
-            return Outcome.EMITTED
-        if isinstance(result, Applied):
+            outcome = Outcome.EMITTED
+        elif isinstance(result, Applied):
             out.recovered[record.partition] += result.recovered
-            return result.outcome
-        assert isinstance(result, Failure)
-        out.entries.append(self._envelope.dead(record, result))
-        out.parked.append(record)
-        out.failures.append(result)
-        failed.add(record)
-        return Outcome.PARKED
+            outcome = result.outcome
+        else:
+            assert isinstance(result, Failure)
+            self._park(record, result, out)
+            failed.add(record)
+            return Outcome.PARKED
+        out.succeeded += 1
+        self._supersede(record, out)
+        if self.trail.regulated or outcome in (Outcome.DUPLICATE, Outcome.SUPERSEDED):
+            out.line(record.partition, self.trail.line(record, str(outcome)))
+        return outcome
 
-    def _not_attempted(self, record: Record, head: int | None, out: Settlement) -> Outcome:
-        if self._gates.is_entry(record):
+    def _not_attempted(self, record: Record, head: int | None, out: Settlement) -> Outcome | None:
+        index = self.indexes[record.partition]
+        if index.holds(record):
+            out.line(record.partition, self.trail.line(record, str(Outcome.DUPLICATE), state="entry"))
             return Outcome.DUPLICATE
         if head is None:
-            head = self._gates.blocking(record)
+            head = index.blocking(record)
         if head is None:
-            raise BrokerError(f"offset {record.offset} of {record.topic}/{record.partition} was left without an answer")
-        out.entries.append(self._envelope.waiting(record, f"{record.partition}-{head}"))
-        out.parked.append(record)
+            if not out.settled and not out.ran:
+                raise BrokerError(
+                    f"offset {record.offset} of {record.topic}/{record.partition} was left without an answer"
+                )
+            return None
+        outgoing = self.envelope.waiting(record, f"{record.partition}-{head}")
+        out.change(Change(outgoing, self._entry(record, State.WAITING), put=True))
+        out.line(record.partition, self.trail.line(record, str(Outcome.DIVERTED), state=str(State.WAITING)))
         return Outcome.DIVERTED
+
+    def _park(self, record: Record, failure: Failure, out: Settlement) -> None:
+        state, retry_after_ms = self.judge.parked_as(failure, None)
+        outgoing = self.envelope.failed(record, failure, state, retry_after_ms=retry_after_ms)
+        entry = self._entry(record, state, attempts=1, retry_after_ms=retry_after_ms)
+        out.change(Change(outgoing, entry, put=True))
+        out.failures.append((record.key, failure))
+        line = self.trail.line(
+            record, str(Outcome.PARKED), state=str(state), code=failure.code, attempts=1,
+            fingerprint=fingerprint(failure),
+        )  # fmt: skip
+        out.line(record.partition, line)
+
+    def _entry(self, record: Record, state: State, *, attempts: int = 0, retry_after_ms: int = 0) -> Entry:
+        now_ms = self.clock.wall_ms()
+        return Entry(
+            self.envelope.topic_id, record.partition, record.offset, record.key, -1, state, len(record.value or b""),
+            attempts, now_ms, retry_after_ms, now_ms if attempts else 0,
+        )  # fmt: skip
+
+    def _supersede(self, record: Record, out: Settlement) -> None:
+        """A newer event of the entity took effect: what is parked of it from before has nothing to say any more."""
+        if self.order != "supersede":
+            return
+        pending = [c.entry for c in out.changes.values() if c.put and c.entry.key == record.key]
+        known = {(entry.topic_id, entry.offset): entry for entry in pending}
+        for entry in self.indexes[record.partition].older(record.key, record.offset):
+            known.setdefault((entry.topic_id, entry.offset), entry)
+        for entry in known.values():
+            if entry.offset >= record.offset or entry.key is None or entry.partition != record.partition:
+                continue
+            change = out.changes.get((entry.partition, EntryId(entry.topic_id, entry.offset)))
+            if change is not None and not change.put:
+                continue
+            out.change(Change(self.envelope.resolved(entry), entry, put=False))
+            name = entry_name(entry, self.envelope.topic_id)
+            line = self.trail.line(record, str(Outcome.SUPERSEDED), entry=name, version=entry.version, state="resolved")
+            out.line(record.partition, line)
 
     def _checked(self, outputs: list[Outgoing]) -> Result:
         """The outputs, or a failure when one would be refused by the log for its size."""
-        limit = self._max_output_bytes
+        limit = self.max_output_bytes
         for output in outputs:
             near = len(output.value or b"") + len(output.key or b"") + OVERHEAD_BYTES > limit
             if (near or len(output.headers) > OWN_HEADERS) and _size(output) > limit:
@@ -124,12 +278,12 @@ class Settler:
         return outputs
 
 
+def entry_name(entry: Entry, topic_id: str) -> str:
+    """As people type it: `<partition>-<offset>`, with the topic's id where that is not the input topic's own."""
+    name = f"{entry.partition}-{entry.offset}"
+    return name if entry.topic_id == topic_id else f"{name}@{entry.topic_id}"
+
+
 def _size(output: Outgoing) -> int:
     headers = sum(len(name) + len(value or b"") + 10 for name, value in output.headers)
     return len(output.value or b"") + len(output.key or b"") + headers + 100
-
-
-def _stopping(failure: Failure) -> HeddleError:
-    if isinstance(failure.error, HeddleError):
-        return failure.error
-    return AuthError(failure.message, hint="renew the credentials, then start the worker again")

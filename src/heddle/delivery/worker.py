@@ -1,4 +1,5 @@
-"""The worker: consume a batch, settle every record, commit outcomes and offsets in one transaction. Repeat.
+"""The worker: consume a batch, add due dead-letter entries, settle each, commit outcomes and offsets in one
+transaction. Repeat.
 
 One thread polls and commits, and does not poll while a batch is open, so that a revocation cannot fall inside a batch.
 Group metadata is taken right after `consume` and kept with the batch.
@@ -9,41 +10,46 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import stamina
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from heddle.broker.log import Admin, Broker, GroupMetadata, Position, Record, TopicState
+from heddle.audit import AuditTrail
+from heddle.broker.log import Broker, GroupMetadata, Record
 from heddle.delivery.assignment import TIMEOUT_S, Assignment
+from heddle.delivery.caps import Full, fit, has_room_again
+from heddle.delivery.clock import Clock, SystemClock
+from heddle.delivery.desk import Desk
+from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Envelope
-from heddle.delivery.gates import Gates
+from heddle.delivery.judge import Judge
 from heddle.delivery.metadata import Counts
-from heddle.delivery.settle import Settlement, Settler
+from heddle.delivery.settle import Settler
+from heddle.delivery.settlement import Due, Event, Interruption, Settlement
 from heddle.delivery.steps import Budget, Step
 from heddle.delivery.subscription import Subscription
+from heddle.delivery.suspicion import InHand
+from heddle.delivery.topics import needed_topics
+from heddle.delivery.transactions import Transactions, named_counts
 from heddle.delivery.watchdog import Watchdog, within
 from heddle.errors import (
     BrokerError,
-    CommitUnknownError,
     DependencyDownError,
     StaleGenerationError,
     UsageError,
 )
 from heddle.integration import PartitionFencedError
+from heddle.operators import Operators
 from heddle.settings import Settings
 
-COMMIT_TRIES = 3
 SUMMARY_INTERVAL_S = 10.0
 WAIT_MIN_S, WAIT_MAX_S = 0.2, 5.0
 CLOSE_LIMIT_S = 15.0
 MAX_POLL_INTERVAL_S = 300.0
-LOG_GRACE_S = 5.0
 HANDSHAKE_LIMIT_S = 240.0  # below max.poll.interval
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 
 
 class _Closable(Protocol):
@@ -64,10 +70,15 @@ class Worker:
     """Runs one subscription until `stop` is set; everything that it cannot mend itself it raises.
 
     Raises `UsageError` for time limits that do not fit together. `run` raises `FencedError` (another process has this
-    instance's name: do not restart), `UsageError` (topics missing), `AuthError`, `OffsetLostError`, `FormatError`,
-    `BrokerError`, `BrokerDownError`."""
+    instance's name: do not restart), `UsageError` (topics missing), `AuthError`, `Stop` (a handler, the failure budget
+    or order="stop"), `OffsetLostError`, `FormatError`, `BrokerError`, `BrokerDownError`.
 
-    def __init__(self, subscription: Subscription, step: Step, broker: Broker, settings: Settings) -> None:
+    A test that drives it calls `open`, `turn` and `close` in place of `run`."""
+
+    def __init__(
+        self, subscription: Subscription, step: Step, broker: Broker, settings: Settings, *, audit_key: bytes,
+        operators: Operators, clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         longest_s = settings.batch_deadline_s + step.longest_call_s
         if longest_s >= MAX_POLL_INTERVAL_S:
             raise UsageError(
@@ -80,68 +91,126 @@ class Worker:
         self._settings = settings
         self._log: FilteringBoundLogger = structlog.get_logger(subscription=subscription.name)
         self._broker = broker
-        self._totals = Counts()
+        self._operators = operators
+        self._clock = clock or SystemClock()
+        self._trail = AuditTrail(
+            subscription.name, subscription.topic, subscription.audit_topic, f"worker:{settings.instance}", audit_key,
+            regulated=subscription.regulated, wall_ms=self._clock.wall_ms,
+        )  # fmt: skip
+        self._stop = threading.Event()
         self._summarised, self._summary_due = 0, 0.0
+        self._delays = growing_delays()
         self._handshake_delays = growing_delays()
+        self._pauses = 0
+        self._bound = settings.batch_max_records
+        self._is_probing = False
+        self._probes = 0
+        self._full: dict[int, Full] = {}
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
 
     @property
     def totals(self) -> Counts:
-        """Settled by this process."""
-        return self._totals
+        """Live records settled by this process."""
+        return self._transactions.totals
 
     def run(self, stop: threading.Event) -> None:
         """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
+        self.open(stop)
+        try:
+            with contextlib.suppress(_Stopped):
+                while not stop.is_set():
+                    self.turn()
+            self._log.info("stopped", **self._outcomes())
+        finally:
+            self.close()
+
+    def open(self, stop: threading.Event) -> None:
+        """Everything that the worker holds; nothing is consumed yet."""
         self._stop = stop
+        subscription, clock = self._subscription, self._clock
         admin = self._broker.admin()
-        topic, dead_letters, max_bytes = self._topics(admin)
+        topic, max_bytes = needed_topics(subscription, admin)
         self._consumer = self._broker.consumer(
-            self._subscription.group, self._subscription.topic, on_release=lambda gone: self._assignment.release(gone)
+            subscription.group, subscription.topic, on_release=lambda gone: self._assignment.release(gone)
         )
-        self._producer = self._broker.producer(self._subscription.transactional_id(self._settings.instance))
-        reader = self._broker.reader()
-        gates = Gates(by_key=self._subscription.order == "park")
-        envelope = Envelope(self._subscription.name, dead_letters, topic.topic_id, self._step.digest)
-        self._gates = gates
-        self._settler = Settler(self._step, gates, envelope, max_bytes)
+        self._producer = self._broker.producer(subscription.transactional_id(self._settings.instance))
+        reader, commands = self._broker.reader(), self._broker.reader()
+        envelope = Envelope(subscription.name, subscription.dead_letter_topic, topic.topic_id, self._step.digest)
         self._assignment = Assignment(
-            self._subscription, topic, self._consumer, self._producer, reader, admin, self._step, gates, self._log
+            subscription, topic, self._consumer, self._producer, reader, admin, self._step, self._trail, clock,
+            self._settings.batch_max_records, self._log,
+        )  # fmt: skip
+        self._indexes = self._assignment.indexes
+        self._due = DueEntries(
+            reader, subscription.dead_letter_topic, self._indexes, clock, self._settings.batch_max_bytes
         )
+        self._judge = Judge(subscription.order, subscription.on_failure, clock)
+        self._settler = Settler(
+            self._step, subscription.order, self._indexes, envelope, self._trail, clock, self._judge, max_bytes
+        )
+        self._desk = Desk(
+            subscription, commands, self._operators, self._indexes, envelope, self._trail, clock, self._due.bodies
+        )
+        self._transactions = Transactions(
+            self._producer, subscription.topic, self._assignment, self._desk, self._trail, clock, self._watchdog,
+            self._settings.transaction_timeout_s, self._full, self._log,
+        )  # fmt: skip
+        self._parts: Sequence[_Closable] = (
+            reader, commands, admin, self._producer, self._consumer, self._step
+        )  # fmt: skip
         try:
             self._producer.init(TIMEOUT_S)
-            self._loop()
-        finally:
-            self._close(reader, admin, self._producer, self._consumer, self._step)
+        except BaseException:
+            self._close_parts()
+            raise
 
-    def _loop(self) -> None:
-        with contextlib.suppress(_Stopped):
-            while not self._stop.is_set():
-                self._settle(self._consume())
-                self._summarise()
-        self._assignment.release(self._assignment.owned)
-        self._log.info("stopped", **self._outcomes())
+    def turn(self) -> bool:
+        """One round; whether it had anything to do."""
+        batch = self._consume(0.0 if self._due.any() else None)
+        self._read_on_where_there_is_room()
+        due = self._due.take(self._present_bound(), has_live=bool(batch.records))
+        worked = bool(batch.records or due)
+        if worked:
+            self._settle(batch, due)
+        worked |= self._serve_operators(batch.group)
+        self._summarise()
+        return worked
 
-    def _close(self, *parts: _Closable) -> None:
+    def close(self) -> None:
+        """Give the partitions back; what cannot be given back any more says so in the log."""
+        with self._watchdog.armed(within(CLOSE_LIMIT_S)):
+            self._assignment.release(self._assignment.owned)
+        self._close_parts()
+
+    def _close_parts(self) -> None:
         """What fails or hangs here must not hide what ended the worker."""
-        for part in parts:
+        for part in self._parts:
             try:
                 with self._watchdog.armed(within(CLOSE_LIMIT_S)):
                     part.close()
             except Exception as error:
                 self._log.warning("did not close cleanly", error=str(error))
 
-    def _consume(self) -> Batch:
+    # What there is to do
+
+    def _consume(self, first_wait_s: float | None = None) -> Batch:
         settings = self._settings
-        records = self._consumer.consume(settings.batch_max_records, settings.batch_max_wait_s)
+        waits = {} if first_wait_s is None else {"first_wait_s": first_wait_s}
+        records = self._consumer.consume(settings.batch_max_records, settings.batch_max_wait_s, **waits)
         group = self._consumer.group_metadata()
-        self._assignment.follow()
+        self._follow()
         owned = self._assignment.owned
-        records = [record for record in records if record.partition in owned]
+        records = [record for record in records if record.partition in owned and record.partition not in self._full]
         for record in records:
             owned[record.partition].consumed = record.offset + 1
         if self._assignment.pending:
             self._handshake(group)
-        return Batch(records, group)
+        return Batch(self._with_room(records), group)
+
+    def _follow(self) -> None:
+        self._assignment.follow()
+        for partition in self._full.keys() - self._assignment.owned.keys():
+            del self._full[partition]
 
     def _handshake(self, group: GroupMetadata) -> None:
         """A dependency that is down at this point (the sink's fence) leaves the partitions pending, and paused."""
@@ -149,97 +218,164 @@ class Worker:
             with self._watchdog.armed(within(HANDSHAKE_LIMIT_S)):
                 self._assignment.handshake(group)
         except DependencyDownError as error:
-            self._wait_once(error, next(self._handshake_delays))
+            self._log.warning("paused: a dependency does not answer", error=str(error))
+            if self._clock.wait(self._stop, next(self._handshake_delays)):
+                raise _Stopped from None
         else:
             self._handshake_delays = growing_delays()
 
-    def _settle(self, batch: Batch) -> None:
+    def _with_room(self, records: list[Record]) -> list[Record]:
+        """Partitions whose entries are at their cap read nothing new until some are resolved."""
+        kept, full = fit(records, self._indexes)
+        for partition, what in full.items():
+            self._full[partition] = what
+            self._assignment.owned[partition].consumed = what.offset
+            self._consumer.pause([partition])
+            self._log.error("paused: too many unresolved entries", partition=partition, reason=what.reason)
+        if full:
+            events = [Event(partition, "paused", {"why": what.reason}) for partition, what in full.items()]
+            self._transactions.tell(events, self._consumer.group_metadata())
+        return kept
+
+    def _read_on_where_there_is_room(self) -> None:
+        for partition in list(self._full):
+            if has_room_again(self._indexes[partition]):
+                del self._full[partition]
+                self._consumer.start({partition: self._assignment.owned[partition].consumed})
+                self._log.info("reads on: entries were resolved", partition=partition)
+
+    # Settling
+
+    def _settle(self, batch: Batch, due: list[Due]) -> None:
         """Bring every record of the batch to its outcome, or hand it back with its partition. What is in hand is
-        qualified anew whenever the group may have moved; a part of it, cut by bytes, is one transaction."""
-        delays = growing_delays()
-        while batch.records:
+        qualified anew whenever the group may have moved; a part of it, cut by bytes, is one transaction. Entries that
+        did not come to an end are due again."""
+        while batch.records or due:
             if self._stop.is_set():
                 raise _Stopped
-            part = batch.records[: self._within_bytes(batch.records)]
+            part, entries = self._part(batch.records, due)
+            due = []
             try:
-                settlement = self._attempt(part)
-                if settlement.settled:
-                    self._commit(settlement, batch.group)
-                    delays = growing_delays()
+                settlement = self._attempt(part, entries, batch.group)
+                if not settlement.is_empty:
+                    self._transactions.commit(settlement, batch.group)
+                self._judge.concluded(settlement)
             except StaleGenerationError:
-                self._producer.abort(TIMEOUT_S)
+                self._transactions.abort()
                 batch = self._requalify(batch)
                 continue
             except PartitionFencedError:
-                self._assignment.repeat({record.partition for record in part})
+                fenced = {record.partition for record in part} | {each.entry.partition for each in entries}
+                self._assignment.repeat(fenced)
                 batch = self._requalify(batch)
                 continue
             except DependencyDownError as error:
-                batch = self._wait(batch, error, next(delays))
+                batch = self._pause(batch, Interruption(error), part, entries)
                 continue
             batch = Batch(batch.records[settlement.settled :], batch.group)
-            if isinstance(settlement.interrupted, DependencyDownError):
-                batch = self._wait(batch, settlement.interrupted, next(delays))
-            elif settlement.interrupted is not None:
-                raise settlement.interrupted
+            if settlement.settled or settlement.ran:
+                self._went_well()
+            if settlement.interrupted is not None:
+                if settlement.interrupted.stops:
+                    raise settlement.interrupted.error
+                batch = self._pause(batch, settlement.interrupted, part, entries)
             elif settlement.settled < len(part):
                 batch = self._requalify(batch)
 
-    def _attempt(self, records: list[Record]) -> Settlement:
+    def _part(self, records: list[Record], due: list[Due]) -> tuple[list[Record], list[Due]]:
+        """What one transaction takes on. Alone means alone: an entry or a record."""
+        bound = self._present_bound()
+        entries = due[:bound]
+        if bound == 1 and entries:
+            return [], entries
+        return records[: min(self._within_bytes(records), bound - len(entries) if entries else bound)], entries
+
+    def _present_bound(self) -> int:
+        """How many records a batch may have: one as a probe, few while something is suspected of killing us."""
+        return 1 if self._is_probing else min(self._bound, self._assignment.bound)
+
+    def _attempt(self, records: list[Record], due: list[Due], group: GroupMetadata) -> Settlement:
+        condemned = None
+        if len(records) + len(due) == 1:
+            in_hand = InHand("entry", due[0].entry.version) if due else InHand("live", records[0].offset)
+            condemned = self._assignment.name(due[0].entry.partition if due else records[0].partition, in_hand, group)
         budget = Budget(self._settings.batch_deadline_s, self._stop)
         with self._watchdog.armed(lambda: budget.began + self._step.longest_call_s):
-            settlement = self._settler.settle(records, budget)
-        if not settlement.settled and settlement.interrupted is None and not budget.is_spent:
+            if self._judge.board.reason is not None:
+                self._probes += 1
+                unanswered = self._settler.probe(records, due, budget, self._probes)
+                if unanswered is not None:
+                    return unanswered
+            settlement = self._settler.settle(records, due, budget, condemned=condemned)
+        settlement.found_culprit = condemned is not None
+        if settlement.is_empty and settlement.interrupted is None and not budget.is_spent:
             raise BrokerError("the step settled nothing, and has not said why")
         return settlement
 
-    def _commit(self, settlement: Settlement, group: GroupMetadata) -> None:
-        """One transaction; in-memory state follows only once it has committed."""
-        owned = self._assignment.owned
-        metadata = {p: owned[p].metadata.settled(settlement.counts(p)) for p in settlement.next_offsets}
-        positions = {p: Position(offset, metadata[p].pack()) for p, offset in settlement.next_offsets.items()}
-        # librdkafka's own time-out for sending offsets does not hold when a group's coordinator goes away.
-        with self._watchdog.armed(within(2 * self._settings.transaction_timeout_s + LOG_GRACE_S)):
-            self._producer.begin()
-            self._producer.produce(settlement.outputs)
-            self._producer.produce(settlement.entries)
-            self._producer.send_offsets(self._subscription.topic, positions, group)
-        self._commit_transaction()
-        for partition, offset in settlement.next_offsets.items():
-            owned[partition].settled = offset
-            owned[partition].metadata = metadata[partition]
-            self._totals += settlement.counts(partition)
-        self._gates.park(settlement.parked)
-        if settlement.failures:
-            self._report(settlement)
+    def _serve_operators(self, group: GroupMetadata) -> bool:
+        """Commands, and markers that have outlived the rewind horizon."""
+        self._desk.follow({p: owned.metadata.next_command for p, owned in self._assignment.owned.items()})
+        settlement = self._desk.work()
+        if settlement is None:
+            return False
+        try:
+            self._transactions.commit(settlement, group)
+        except StaleGenerationError:
+            self._transactions.abort()
+            self._desk.forget()
+        return True
 
-    def _commit_transaction(self) -> None:
-        """An answer that is lost leaves the commit unknown: ask again, else exit and let a successor decide."""
-        for attempt in stamina.retry_context(on=CommitUnknownError, attempts=COMMIT_TRIES, timeout=None):
-            with attempt:
-                self._producer.commit(TIMEOUT_S)
+    # Waiting
 
     def _requalify(self, batch: Batch) -> Batch:
         """Serve the group with everything paused; keep the records of partitions that never left us."""
         self._assignment.pause()
         self._consumer.consume(1, 0.0)
         group = self._consumer.group_metadata()
-        self._assignment.follow()
+        self._follow()
         kept = [record for record in batch.records if record.partition in self._assignment.owned]
         if self._assignment.pending:
             self._handshake(group)
-        self._assignment.resume()
+        self._assignment.resume(but=self._full)
         return Batch(kept, group)
 
-    def _wait(self, batch: Batch, error: DependencyDownError, delay_s: float) -> Batch:
-        """Pause, say why, stay in the group, then try the same records again. Nothing becomes dead from a pause."""
-        self._wait_once(error, delay_s)
-        return self._requalify(batch)
+    def _pause(self, batch: Batch, why: Interruption, records: list[Record], due: list[Due]) -> Batch:
+        """Say why, stay in the group, then try the same records again, one as a probe. Nothing becomes dead from a
+        pause."""
+        delay_s = why.delay_s
+        if delay_s is None:
+            delay_s = self._judge.board.probe_delay_s if why.failed_alike else next(self._delays)
+        self._log.warning("paused", reason=str(why.error), error=why.error.code, retry_in_s=round(delay_s, 1))
+        self._is_probing, self._pauses = not why.failed_alike, self._pauses + 1
+        if why.slows:
+            self._bound = max(1, self._bound // 2)
+        if self._pauses == 2 or why.failed_alike or delay_s > WAIT_MAX_S:
+            partitions = {r.partition for r in records} | {each.entry.partition for each in due}
+            detail = {"why": f"{why.error.code}: {why.error}"}
+            self._transactions.tell(
+                [Event(p, "paused", detail) for p in partitions & self._assignment.owned.keys()], batch.group
+            )
+        until_s = self._clock.monotonic() + delay_s
+        while (left_s := until_s - self._clock.monotonic()) > 0:
+            if self._clock.wait(self._stop, min(left_s, WAIT_MAX_S)):
+                raise _Stopped
+            batch = self._requalify(batch)
+            self._serve_operators(batch.group)
+        return self._requalify(self._handed_back(batch) if why.failed_alike else batch)
 
-    def _wait_once(self, error: DependencyDownError, delay_s: float) -> None:
-        self._log.warning("paused: a dependency does not answer", error=str(error), retry_in_s=round(delay_s, 1))
-        if self._stop.wait(delay_s):
-            raise _Stopped
+    def _handed_back(self, batch: Batch) -> Batch:
+        """An open breaker asks more than what is in hand: that is read again, with what has come since."""
+        for record in reversed(batch.records):
+            if record.partition in self._assignment.owned:
+                self._assignment.owned[record.partition].consumed = record.offset
+        return Batch([], batch.group)
+
+    def _went_well(self) -> None:
+        """Something came to an end: no probe is needed any more, batches grow again."""
+        if self._is_probing or self._pauses:
+            self._is_probing, self._pauses = False, 0
+            self._delays = growing_delays()
+        self._bound = min(self._settings.batch_max_records, self._bound * 2)
 
     def _within_bytes(self, records: list[Record]) -> int:
         """How many of them, at least one, one transaction may hold, so that it stays within memory and time."""
@@ -250,46 +386,17 @@ class Worker:
                 return index
         return len(records)
 
-    def _topics(self, admin: Admin) -> tuple[TopicState, str, int]:
-        """The input topic, the dead-letter topic's name, and the largest record that may be written.
-
-        Workers create nothing: what is missing is `UsageError`."""
-        name, dead_letters = self._subscription.topic, self._subscription.dead_letter_topic
-        needed = [name, dead_letters, *self._subscription.writes]
-        topics = admin.topics(needed)
-        missing = [topic for topic in needed if topic not in topics]
-        if missing:
-            raise UsageError(f"{self._subscription.name}: no topic {', '.join(missing)}", hint="run `heddle apply`")
-        if topics[name].partitions != topics[dead_letters].partitions:
-            problem = f"{name} and {dead_letters} have different numbers of partitions"
-        elif _max_bytes(topics[dead_letters]) < _max_bytes(topics[name]):
-            problem = f"{dead_letters} takes smaller records than {name}, so that some could not be parked"
-        else:
-            writes = [_max_bytes(topics[topic]) for topic in self._subscription.writes]
-            return topics[name], dead_letters, min(writes, default=DEFAULT_MAX_MESSAGE_BYTES)
-        raise UsageError(problem, hint="run `heddle plan` for what to do")
-
-    def _report(self, settlement: Settlement) -> None:
-        causes: dict[str, int] = {}
-        for failure in settlement.failures:
-            cause = f"{failure.failure_class}:{failure.code}" + (f" at {failure.path}" if failure.path else "")
-            causes[cause] = causes.get(cause, 0) + 1
-        self._log.warning("parked", dead=len(settlement.failures), causes=causes)
+    # Telling
 
     def _summarise(self) -> None:
         now = time.monotonic()
-        if now < self._summary_due or self._totals.total == self._summarised:
+        if now < self._summary_due or self.totals.total == self._summarised:
             return
         self._log.info("settled", **self._outcomes())
-        self._summarised, self._summary_due = self._totals.total, now + SUMMARY_INTERVAL_S
+        self._summarised, self._summary_due = self.totals.total, now + SUMMARY_INTERVAL_S
 
     def _outcomes(self) -> dict[str, int]:
-        counts = {str(outcome): n for outcome, n in self._totals.by_outcome.items() if n}
-        return counts | ({"recovered": self._totals.recovered} if self._totals.recovered else {})
-
-
-def _max_bytes(topic: TopicState) -> int:
-    return int(topic.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+        return named_counts(self.totals)
 
 
 def growing_delays() -> Iterator[float]:

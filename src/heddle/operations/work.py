@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import structlog
 
+from heddle.audit import audit_key
 from heddle.broker.kafka import KafkaBroker
 from heddle.contracts import ConfluentRegistry
 from heddle.delivery.build import open_step
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import subscription_of
 from heddle.delivery.worker import Worker, growing_delays
-from heddle.errors import DependencyDownError
+from heddle.errors import AuthError, DependencyDownError
 from heddle.integration import Component
+from heddle.operators import Operators
 from heddle.project import Project, sources_digest
 from heddle.settings import Settings, need
 
+REFRESH_INTERVAL_S = 300.0
+
 
 def work(component: Component, project: Project, settings: Settings) -> None:
-    """Blocks until SIGTERM or SIGINT; raises what `Worker.run` raises."""
+    """Blocks until SIGTERM or SIGINT; raises what `Worker.run` raises.
+
+    Refused credentials are read anew once: they may have been rotated. Refused again soon, they are a person's."""
     need(settings, "bootstrap_servers", "registry_url")
+    key, operators = audit_key(), Operators.load(project.root, local=settings.local)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    step = _open_when_possible(component, project, settings, stop)
-    if step is not None:
-        Worker(subscription_of(component), step, KafkaBroker(settings), settings).run(stop)
+    refreshed_s = -REFRESH_INTERVAL_S
+    while True:
+        try:
+            step = _open_when_possible(component, project, settings, stop)
+            if step is not None:
+                worker = Worker(
+                    subscription_of(component), step, KafkaBroker(settings), settings, audit_key=key,
+                    operators=operators,
+                )  # fmt: skip
+                worker.run(stop)
+            return
+        except AuthError as error:
+            if time.monotonic() - refreshed_s < REFRESH_INTERVAL_S:
+                raise
+            refreshed_s = time.monotonic()
+            structlog.get_logger().warning("refused: reading the credentials anew", error=str(error))
 
 
 def _open_when_possible(

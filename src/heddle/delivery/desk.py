@@ -1,0 +1,336 @@
+"""The owner's side of commands: what operators ask is checked, done by compare-and-set, and accounted for.
+
+A command that is read again (after a restart) finds other versions and does nothing; the first audit line of an entry
+and a job is the one that counts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from heddle.audit import AuditTrail, Line
+from heddle.broker.log import Reader, Record
+from heddle.delivery.acts import changed, imported, size_of, target_of
+from heddle.delivery.clock import Clock
+from heddle.delivery.command import Action, Command, Kind, Target
+from heddle.delivery.envelope import Entry, Envelope, original_of
+from heddle.delivery.index import EntryId, Pace, PartitionIndex, Run
+from heddle.delivery.settlement import Change, Due, Event, Settlement
+from heddle.delivery.subscription import Subscription
+from heddle.errors import FormatError
+from heddle.operators import Operators
+
+POLL_INTERVAL_S = 0.2
+SWEEP_INTERVAL_S = 0.5
+TARGETS_AT_ONCE = 200
+MIN_RUNS_TO_JUDGE = 20
+
+Fetch = Callable[[int, Sequence[int]], Mapping[int, Record]]
+"""Bodies of a partition's entries by version."""
+
+
+@dataclass(slots=True)
+class Errand:
+    """One slice that was accepted, or waits for approval: what of it is still to be done."""
+
+    command: Command
+    offset: int
+    partition: int
+    approved: bool
+    todo: deque[int] = field(default_factory=deque)
+    running: dict[EntryId, Target] = field(default_factory=dict)
+    pace: Pace | None = None
+    ran: int = 0
+    failed: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.approved and not self.todo and not self.running
+
+
+class Desk:
+    """One per worker, on its thread. `follow` names the partitions; `work` gives what is to be committed."""
+
+    def __init__(
+        self, subscription: Subscription, reader: Reader, operators: Operators, indexes: Mapping[int, PartitionIndex],
+        envelope: Envelope, trail: AuditTrail, clock: Clock, fetch: Fetch,
+    ) -> None:  # fmt: skip
+        self._subscription = subscription
+        self._reader = reader
+        self._operators = operators
+        self._indexes = indexes
+        self._envelope = envelope
+        self._trail = trail
+        self._clock = clock
+        self._fetch = fetch
+        self._next: dict[int, int] = {}
+        self._errands: dict[int, list[Errand]] = {}
+        self._followed: dict[int, PartitionIndex] = {}
+        self._approvals: dict[str, set[str]] = {}
+        self._poll_due_s = self._sweep_due_s = 0.0
+        self._out = Settlement()
+
+    def follow(self, positions: Mapping[int, int]) -> None:
+        """The partitions owned now, and where their commands begin; what is in hand of others is forgotten."""
+        kept = {p for p in positions if p in self._next and self._followed.get(p) is self._indexes[p]}
+        if kept == positions.keys() == self._next.keys():
+            return
+        self._next = {p: self._next[p] if p in kept else offset for p, offset in positions.items()}
+        self._errands = {p: self._errands[p] if p in kept else [] for p in positions}
+        self._followed = {p: self._indexes[p] for p in positions}
+        self._out.lines = {p: lines for p, lines in self._out.lines.items() if p in kept}
+        if self._next:
+            self._reader.assign(self._subscription.command_topic, self._next)
+
+    def forget(self) -> None:
+        """What `work` gave was not committed: all commands are read again."""
+        for partition, errands in self._errands.items():
+            for errand in errands:
+                for entry_id in errand.running:
+                    self._indexes[partition].cancel_run(entry_id)
+        self._next.clear()
+        self._errands.clear()
+
+    def next_command(self, partition: int, known: int) -> int:
+        """Everything before it is done, or refused. `known`: where it stands before anything was read."""
+        open_offsets = [errand.offset for errand in self._errands.get(partition, ()) if not errand.is_done]
+        return min(open_offsets, default=self._next.get(partition, known))
+
+    def work(self) -> Settlement | None:
+        """Take new commands in and go on with those in hand. What it returns is to be committed; if that fails, the
+        next owner reads the commands again."""
+        now_s = self._clock.monotonic()
+        if now_s >= self._poll_due_s:
+            self._poll_due_s = now_s + POLL_INTERVAL_S
+            for record in self._reader.consume(100, 0.0, first_wait_s=0.0) if self._next else ():
+                if record.partition in self._next:
+                    self._take(record)
+        for errands in self._errands.values():
+            for errand in errands:
+                self._go_on(errand)
+        if now_s >= self._sweep_due_s:
+            self._sweep_due_s = now_s + SWEEP_INTERVAL_S
+            self._sweep()
+        self._errands = {p: [e for e in errands if not e.is_done] for p, errands in self._errands.items()}
+        out, self._out = self._out, Settlement()
+        return None if out.is_empty else out
+
+    def ran(self, due: Due, *, resolved: bool) -> None:
+        """A run that was ordered here has come to an end, and its line is committed."""
+        if due.run is None:
+            return
+        for errand in self._errands.get(due.entry.partition, ()):
+            if errand.command.job == due.run.job and errand.running.pop(due.entry_id, None) is not None:
+                errand.ran += 1
+                errand.failed += not resolved
+                self._judge(errand)
+
+    # Taking in
+
+    def _take(self, record: Record) -> None:
+        self._next[record.partition] = record.offset + 1
+        try:
+            command = Command.unpack(record.value or b"")
+        except FormatError as error:
+            self._refuse(record.partition, {}, str(error))
+            return
+        problem = self._problem(command, record.partition)
+        if problem is not None:
+            self._refuse(record.partition, _told(command), problem)
+            return
+        actors = {signature.actor for signature in command.signatures}
+        match command.kind:
+            case Kind.APPROVE:
+                self._approvals.setdefault(command.job, set()).update(actors)
+                self._tell(record.partition, "approved", command, actors)
+            case Kind.CANCEL:
+                self._tell(record.partition, "cancel", command, actors)
+                self._cancel(record.partition, command.job, "cancelled")
+            case Kind.ACT:
+                self._approvals.setdefault(command.job, set()).update(actors)
+                self._tell(record.partition, "command", command, actors)
+                part = command.slice
+                assert part is not None
+                errand = Errand(command, record.offset, record.partition, False, deque(range(size_of(command))))
+                self._errands[record.partition].append(errand)
+
+    def _problem(self, command: Command, partition: int) -> str | None:
+        """Why it is not for us, or not to be believed."""
+        header = command.header
+        if header.subscription != self._subscription.name:
+            return f"it is for {header.subscription}"
+        if not command.signatures:
+            return "it is not signed"
+        for actor, signature in command.signatures:
+            if not self._operators.verify(actor, signature, command.statement):
+                return f"the signature of {actor!r} is not that of an operator known here"
+        if command.kind is not Kind.ACT:
+            return None
+        if command.slice is None or command.slice.partition != partition:
+            return "its slice belongs to another partition"
+        if header.action is Action.EDIT and len(command.slice.bodies) != len(command.slice.targets):
+            return "it has not one body for each entry"
+        runs = header.action is Action.REPLAY or header.run
+        if runs and header.handler and header.handler != self._envelope.handler:
+            return "the handler has changed since it was planned"
+        return None
+
+    def _refuse(self, partition: int, told: dict[str, Any], reason: str) -> None:
+        self._out.events.append(Event(partition, "refused", told | {"why": reason}))
+
+    def _tell(self, partition: int, kind: str, command: Command, actors: Iterable[str]) -> None:
+        self._out.events.append(Event(partition, kind, _told(command) | {"actors": sorted(actors)}))
+
+    # Doing
+
+    def _go_on(self, errand: Errand) -> None:
+        command = errand.command
+        if not errand.approved:
+            errand.approved = len(self._approvals.get(command.job, ())) >= command.header.approvals
+        if self._clock.wall_ms() > command.expires_at_ms and (errand.todo or errand.running):
+            errand.approved = True
+            self._end(errand, "expired")
+        if not errand.approved or not errand.todo:
+            return
+        numbers = [errand.todo.popleft() for _ in range(min(TARGETS_AT_ONCE, len(errand.todo)))]
+        match command.header.action:
+            case Action.REPLAY:
+                for number in numbers:
+                    self._order(errand, target_of(command, number))
+            case Action.IMPORT:
+                for number in numbers:
+                    self._import(errand, number)
+            case Action.REVEAL:
+                for number in numbers:
+                    target = target_of(command, number)
+                    self._line(errand, target, "revealed", self._found(errand.partition, target))
+            case _:
+                self._change(errand, numbers)
+
+    def _order(self, errand: Errand, target: Target) -> None:
+        index = self._indexes[errand.partition]
+        entry = self._found(errand.partition, target)
+        entry_id = EntryId(target.topic_id, target.offset)
+        if entry is None:
+            self._line(errand, target, "skipped", None, code="changed")
+            return
+        if index.run_of(entry_id) is not None:
+            self._line(errand, target, "skipped", entry, code="ordered")
+            return
+        errand.pace = errand.pace or Pace(errand.command.header.rate_per_s)
+        errand.running[entry_id] = target
+        index.order_run(entry_id, Run(errand.command.job, errand.pace), self._clock.monotonic())
+
+    def _change(self, errand: Errand, numbers: Sequence[int]) -> None:
+        """Discard, edit, settle: all by a new version of the entry."""
+        targets = {number: target_of(errand.command, number) for number in numbers}
+        found = {number: self._found(errand.partition, target) for number, target in targets.items()}
+        stored = self._fetch(errand.partition, sorted(entry.version for entry in found.values() if entry is not None))
+        for number, target in targets.items():
+            entry = found[number]
+            record = None if entry is None else stored.get(entry.version)
+            if entry is None or record is None:
+                self._line(errand, target, "skipped", None, code="changed")
+            else:
+                self._change_one(errand, number, entry, record)
+
+    def _change_one(self, errand: Errand, number: int, entry: Entry, record: Record) -> None:
+        change, outcome = changed(errand.command, number, entry, record, self._envelope, self._clock.wall_ms())
+        target = target_of(errand.command, number)
+        if change is None:
+            self._line(errand, target, "skipped", entry, code=outcome)
+            return
+        self._out.change(change)
+        self._line(errand, target, outcome, entry, record=original_of(record))
+
+    def _import(self, errand: Errand, number: int) -> None:
+        part = errand.command.slice
+        assert part is not None
+        foreign, target = part.foreign[number], target_of(errand.command, number)
+        if self._indexes[errand.partition].get(EntryId(foreign.origin, foreign.offset)) is not None:
+            self._line(errand, target, "skipped", None, code="exists")
+            return
+        record, change = imported(foreign, errand.partition, self._envelope, self._clock.wall_ms())
+        self._out.change(change)
+        self._line(errand, target, "imported", None, record=record)
+
+    # Ending
+
+    def _sweep(self) -> None:
+        """Targets that another job or a live record has decided, or whose lane is held up by a failed head; and
+        markers that have outlived the rewind horizon."""
+        for index in self._indexes.values():
+            for marker in index.expired_markers(self._clock.wall_ms(), TARGETS_AT_ONCE):
+                self._out.change(Change(self._envelope.resolved(marker), marker, put=False))
+        for partition, errands in self._errands.items():
+            index = self._indexes[partition]
+            for errand in errands:
+                for entry_id, target in list(errand.running.items()):
+                    run = index.run_of(entry_id)
+                    if run is None or run.job != errand.command.job:
+                        self._drop(errand, entry_id, target, "skipped", "changed")
+                    elif index.is_held_up(entry_id):
+                        index.cancel_run(entry_id)
+                        self._drop(errand, entry_id, target, "skipped", "blocked")
+
+    def _drop(self, errand: Errand, entry_id: EntryId, target: Target, outcome: str, code: str) -> None:
+        del errand.running[entry_id]
+        self._line(errand, target, outcome, self._indexes[errand.partition].get(entry_id), code=code)
+
+    def _judge(self, errand: Errand) -> None:
+        if errand.ran >= MIN_RUNS_TO_JUDGE and errand.failed / errand.ran > errand.command.header.max_failed:
+            self._cancel(errand.partition, errand.command.job, "cancelled")
+
+    def _cancel(self, partition: int, job: str, outcome: str) -> None:
+        for errand in self._errands[partition]:
+            if errand.command.job == job:
+                errand.approved = True
+                self._end(errand, outcome)
+
+    def _end(self, errand: Errand, outcome: str) -> None:
+        index = self._indexes[errand.partition]
+        for entry_id, target in list(errand.running.items()):
+            index.cancel_run(entry_id)
+            self._drop(errand, entry_id, target, outcome, "")
+        while errand.todo:
+            target = target_of(errand.command, errand.todo.popleft())
+            self._line(errand, target, outcome, self._found(errand.partition, target))
+
+    def _found(self, partition: int, target: Target) -> Entry | None:
+        """Compare-and-set: the entry in the version that the plan saw."""
+        entry_id = EntryId(target.topic_id, target.offset)
+        entry = self._indexes[partition].get(entry_id)
+        is_same = entry is not None and entry.version == target.version
+        return entry if is_same and (partition, entry_id) not in self._out.changes else None
+
+    def _line(
+        self, errand: Errand, target: Target, outcome: str, entry: Entry | None, *, code: str = "",
+        record: Record | None = None,
+    ) -> None:  # fmt: skip
+        partition = errand.partition
+        name = f"{partition}-{target.offset}"
+        if target.topic_id != self._envelope.topic_id:
+            name = f"{name}@{target.topic_id}"
+        line = Line(target.offset, outcome) if record is None else self._trail.line(record, outcome)
+        line = line._replace(
+            entry=name, version=target.version, job=errand.command.job, code=code,
+            state="" if entry is None else str(entry.state), attempts=0 if entry is None else entry.attempts,
+        )  # fmt: skip
+        self._out.line(partition, line)
+
+
+def _told(command: Command) -> dict[str, Any]:
+    """What the audit trail keeps of a command."""
+    return {
+        "job": command.job,
+        "action": command.header.action,
+        "plan": command.plan_hash,
+        "index": command.index,
+        "targets": 0 if command.slice is None else size_of(command),
+        "reason": command.reason,
+        "os_user": command.os_user,
+        "expires_at_ms": command.expires_at_ms,
+        "actors": [signature.actor for signature in command.signatures],
+    }

@@ -1,0 +1,285 @@
+"""The index of unresolved entries: lanes, what is due, caps, and that a restored one equals one that was lived."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heddle.broker.log import Record
+from heddle.delivery import envelope
+from heddle.delivery.caps import fit, has_room_again
+from heddle.delivery.envelope import Entry, Envelope, State, entry_key, entry_of
+from heddle.delivery.index import PER_KEY_SHARE, EntryId, Pace, PartitionIndex, Run
+from heddle.errors import Failure, FailureClass, FormatError
+from heddle.on_failure import Caps, Order
+
+TOPIC_ID = "here"
+ENVELOPE = Envelope("flow", "flow.dlq", TOPIC_ID, "digest")
+FAILURE = Failure(0, FailureClass.CONTRACT, "lookup", "", "no such product")
+
+
+def live(offset: int, key: bytes | None = b"k") -> Record:
+    return Record("in", 0, offset, key, b"v", [], 0)
+
+
+def entry(offset: int, key: bytes | None = b"k", state: State = State.DEAD, **more: object) -> Entry:
+    values: dict[str, object] = {"version": offset * 10, "size_bytes": 1} | more
+    return Entry(str(values.pop("topic_id", TOPIC_ID)), 0, offset, key, state=state, **values)  # type: ignore[arg-type]
+
+
+def index_of(*entries: Entry, order: Order = "park", caps: Caps | None = None) -> PartitionIndex:
+    index = PartitionIndex(TOPIC_ID, order, caps or Caps())
+    for each in entries:
+        index.put(each, 0.0)
+    return index
+
+
+def stored(offset: int, version: int, state: State, key: bytes | None = b"k", retry_after_ms: int = 0) -> Record:
+    if state is State.WAITING:
+        made = ENVELOPE.waiting(live(offset, key), "0-0")
+    else:
+        made = ENVELOPE.failed(live(offset, key), FAILURE, state, retry_after_ms=retry_after_ms)
+    return Record(made.topic, 0, version, made.key, made.value, list(made.headers), 1_000)
+
+
+def tombstone(offset: int, version: int, key: bytes | None = b"k") -> Record:
+    return Record("flow.dlq", 0, version, entry_key(TOPIC_ID, 0, offset, key), None, [], 1_000)
+
+
+def offsets(entries: list[Entry]) -> list[int]:
+    return [each.offset for each in entries]
+
+
+def test_a_key_waits_behind_its_first_entry_and_nothing_else_does() -> None:
+    index = index_of(entry(4), entry(9, state=State.WAITING), entry(6, key=None))
+    assert index.blocking(live(20)) == 4
+    assert index.blocking(live(20, b"other")) is None
+    assert index.blocking(live(20, None)) is None
+    assert index.holds(live(9))
+    assert index.holds(live(6, None))
+    assert not index.holds(live(10))
+
+
+def test_what_waits_runs_only_after_its_head_and_in_order() -> None:
+    index = index_of(entry(4), entry(7, state=State.WAITING), entry(5, state=State.WAITING))
+    assert index.due(1.0, 100) == []
+    index.order_run(EntryId(TOPIC_ID, 4), Run("job", Pace(0)), 1.0)
+    due = index.due(1.0, 100)
+    assert offsets(due) == [4, 5, 7]
+    assert index.covers(b"k", {EntryId(TOPIC_ID, offset) for offset in (4, 5, 7)})
+    assert not index.covers(b"k", {EntryId(TOPIC_ID, offset) for offset in (4, 5)})
+
+
+def test_a_peek_changes_nothing() -> None:
+    index = index_of(entry(4, state=State.RETRYING))
+    assert offsets(index.due(1.0, 9)) == offsets(index.due(1.0, 9)) == [4]
+    assert index.due(1.0, 0) == []
+
+
+def test_a_resolved_head_hands_its_place_on() -> None:
+    index = index_of(entry(4), entry(5, state=State.WAITING), entry(6, state=State.WAITING))
+    index.remove(EntryId(TOPIC_ID, 4), 1.0)
+    assert index.blocking(live(20)) == 5
+    assert offsets(index.due(1.0, 9)) == [5, 6]
+    for offset in (5, 6):
+        index.remove(EntryId(TOPIC_ID, offset), 2.0)
+    assert index.blocking(live(20)) is None
+    assert index.is_empty
+    assert index.size_bytes == 0
+
+
+def test_followers_belong_to_the_job_of_their_head() -> None:
+    index = index_of(entry(4), entry(5, state=State.WAITING))
+    run = Run("job", Pace(0))
+    index.order_run(EntryId(TOPIC_ID, 4), run, 1.0)
+    index.remove(EntryId(TOPIC_ID, 4), 1.0)
+    assert index.run_of(EntryId(TOPIC_ID, 5)) == run
+
+
+def test_a_dead_follower_stops_the_lane() -> None:
+    index = index_of(entry(4, state=State.RETRYING), entry(5, state=State.DEAD), entry(6, state=State.WAITING))
+    assert offsets(index.due(1.0, 9)) == [4]
+    assert index.is_held_up(EntryId(TOPIC_ID, 6))
+    index.remove(EntryId(TOPIC_ID, 4), 1.0)
+    assert index.due(1.0, 9) == []
+    assert index.is_held_up(EntryId(TOPIC_ID, 6))
+    assert not index.is_held_up(EntryId(TOPIC_ID, 5))
+
+
+def test_a_retry_has_its_time_also_after_it_became_the_head() -> None:
+    index = index_of(entry(4), entry(5, state=State.RETRYING, retry_after_ms=5_000))
+    index.remove(EntryId(TOPIC_ID, 4), 1.0)
+    assert index.due(4.9, 9) == []
+    assert not index.has_due(4.9)
+    assert offsets(index.due(5.0, 9)) == [5]
+
+
+def test_a_new_version_replaces_the_old_one_and_ends_its_run() -> None:
+    index = index_of(entry(4, state=State.RETRYING))
+    index.order_run(EntryId(TOPIC_ID, 4), Run("job", Pace(0)), 0.0)
+    index.put(entry(4, version=99), 1.0)
+    assert index.run_of(EntryId(TOPIC_ID, 4)) is None
+    assert index.due(9.0, 9) == []
+    assert len(index) == 1
+    assert index.get(EntryId(TOPIC_ID, 4)) == entry(4, version=99)
+
+
+def test_entries_of_another_topic_gate_nothing_and_run_alone() -> None:
+    index = index_of(entry(4, topic_id="elsewhere"), entry(9))
+    assert index.blocking(live(20)) == 9
+    index.order_run(EntryId("elsewhere", 4), Run("job", Pace(0)), 0.0)
+    assert offsets(index.due(0.0, 9)) == [4]
+    assert not index.is_ordered(entry(4, topic_id="elsewhere"))
+    assert index.is_ordered(entry(9))
+
+
+@pytest.mark.parametrize("order", ["continue", "supersede", "stop"])
+def test_only_park_gates(order: Order) -> None:
+    index = index_of(entry(4, state=State.RETRYING), entry(5, state=State.RETRYING), order=order)
+    assert index.blocking(live(20)) is None
+    assert index.holds(live(4))
+    assert offsets(index.due(0.0, 9)) == [4, 5]
+    assert not index.is_ordered(entry(4))
+
+
+def test_supersede_knows_what_is_older() -> None:
+    index = index_of(entry(4), entry(9), order="supersede")
+    assert offsets(index.older(b"k", 9)) == [4]
+    assert offsets(index.older(b"k", 10)) == [4, 9]
+    assert index.older(b"other", 10) == []
+
+
+def test_one_key_takes_no_more_than_its_share() -> None:
+    many = [entry(offset, state=State.WAITING) for offset in range(PER_KEY_SHARE + 50)]
+    index = index_of(*many, entry(9_000, b"other", State.RETRYING))
+    due = index.due(0.0, PER_KEY_SHARE + 100)
+    assert len(due) == PER_KEY_SHARE + 1
+    assert due[-1].key == b"other"
+
+
+def test_a_job_keeps_its_pace_over_keys_and_lanes() -> None:
+    index = index_of(*[entry(offset, b"%d" % offset) for offset in range(100)])
+    pace = Pace(10.0, next_s=100.0)
+    for offset in range(100):
+        index.order_run(EntryId(TOPIC_ID, offset), Run("job", pace), 100.0)
+    ran = 0
+    for tick in range(31):
+        for each in index.due(100.0 + tick / 10, 50):
+            index.remove(EntryId(TOPIC_ID, each.offset), 100.0)
+            ran += 1
+    assert 25 <= ran <= 37
+
+
+def test_a_discarded_record_is_recognised_by_its_identity() -> None:
+    index = PartitionIndex(TOPIC_ID, "park")
+    marker = ENVELOPE.marker(stored(4, 1, State.DEAD), State.DISCARDED)
+    record = Record(marker.topic, 0, 2, marker.key, marker.value, list(marker.headers), 1_000)
+    index.restore([stored(4, 1, State.DEAD), record], 0.0, 2_000)
+    assert len(index) == 0
+    assert not index.is_empty
+    assert index.holds(live(4))
+    assert not index.holds(live(5))
+    [expired] = index.expired_markers(1_000 + 8 * 86_400_000, 9)
+    assert index.expired_markers(2_000, 9) == []
+    index.unmark(expired)
+    assert index.is_empty
+
+
+def test_the_broker_time_of_an_entry_decides_when_it_is_due_again() -> None:
+    index = PartitionIndex(TOPIC_ID, "park")
+    index.restore([stored(4, 1, State.RETRYING, retry_after_ms=10_000)], monotonic_s=50.0, wall_ms=1_000 + 4_000)
+    assert index.due(55.9, 9) == []
+    assert offsets(index.due(56.0, 9)) == [4]
+
+
+def test_a_clock_behind_the_brokers_does_not_lengthen_the_wait() -> None:
+    index = PartitionIndex(TOPIC_ID, "park")
+    index.restore([stored(4, 1, State.RETRYING, retry_after_ms=10_000)], monotonic_s=0.0, wall_ms=-9_999_999)
+    assert offsets(index.due(10.0, 9)) == [4]
+
+
+def test_an_entry_of_another_format_stops_the_restore() -> None:
+    record = stored(4, 1, State.DEAD)
+    headers = [(name, b"9" if name == envelope.FORMAT else value) for name, value in record.headers]
+    with pytest.raises(FormatError):
+        PartitionIndex(TOPIC_ID, "park").restore([record._replace(headers=headers)], 0.0, 0)
+
+
+steps = st.lists(
+    st.tuples(st.integers(0, 12), st.sampled_from([State.DEAD, State.WAITING, State.RETRYING, None])), max_size=60
+)
+
+
+@given(steps)
+def test_a_restored_index_equals_one_that_was_lived(steps: list[tuple[int, State | None]]) -> None:
+    """The same history, once by commits and once from the topic."""
+    lived, topic = PartitionIndex(TOPIC_ID, "park"), []
+    for version, (offset, state) in enumerate(steps):
+        key = b"%d" % (offset % 3)
+        if state is None:
+            lived.remove(EntryId(TOPIC_ID, offset), 0.0)
+            topic.append(tombstone(offset, version, key))
+            continue
+        topic.append(stored(offset, version, state, key))
+        lived.put(entry_of(topic[-1]), 0.0)
+    restored = PartitionIndex(TOPIC_ID, "park")
+    restored.restore(topic, 0.0, 1_000)
+    assert len(restored) == len(lived)
+    assert restored.size_bytes == lived.size_bytes
+    for offset in range(13):
+        record = live(100, b"%d" % (offset % 3))
+        assert restored.blocking(record) == lived.blocking(record)
+        assert restored.get(EntryId(TOPIC_ID, offset)) == lived.get(EntryId(TOPIC_ID, offset))
+    assert sorted(offsets(restored.due(1.0, 99))) == sorted(offsets(lived.due(1.0, 99)))
+
+
+def test_at_the_cap_a_partition_takes_no_more_and_says_why() -> None:
+    index = index_of(entry(1, b"a"), caps=Caps(entries=3))
+    kept, full = fit([live(10, b"x"), live(11, b"y"), live(12, b"z")], {0: index})
+    assert [record.offset for record in kept] == [10, 11]
+    assert full[0] == (12, "cap: 3 entries")
+    assert fit([live(10)], {0: index})[1] == {}
+
+
+def test_the_cap_of_one_key_and_the_cap_in_bytes() -> None:
+    index = index_of(entry(1), entry(2, state=State.WAITING), caps=Caps(entries_per_key=3))
+    kept, full = fit([live(10), live(11), live(12, b"other")], {0: index})
+    assert [record.offset for record in kept] == [10]
+    assert full[0].reason == "cap: 3 entries of one key"
+    heavy = index_of(entry(1, size_bytes=10_000), caps=Caps(bytes=5_000))
+    assert fit([live(10)], {0: heavy})[1][0] == (10, "cap: 5000 bytes of entries")
+
+
+def test_other_partitions_read_on_when_one_is_full() -> None:
+    full, free = index_of(entry(1), caps=Caps(entries=1)), index_of()
+    kept, waits = fit([live(10), live(11)._replace(partition=1)], {0: full, 1: free})
+    assert [record.partition for record in kept] == [1]
+    assert waits.keys() == {0}
+
+
+def test_a_partition_comes_back_with_some_room_only() -> None:
+    index = index_of(*[entry(offset, b"%d" % offset) for offset in range(40)], caps=Caps(entries=40))
+    for freed in range(2):
+        index.remove(EntryId(TOPIC_ID, freed), 0.0)
+        assert not has_room_again(index)
+    index.remove(EntryId(TOPIC_ID, 2), 0.0)
+    assert has_room_again(index)
+
+
+def test_half_of_a_cap_is_told_once() -> None:
+    index = index_of(caps=Caps(entries=4))
+    told = []
+    for offset in range(4):
+        index.put(entry(offset), 0.0)
+        told.append(index.passed_half_of_caps())
+    assert told == [False, False, True, False]
+
+
+def test_counts_of_offsets_do_not_matter_to_order() -> None:
+    """Entries put out of order (an import of an older one) still stand by their origin."""
+    for order in itertools.permutations((4, 5, 7)):
+        index = index_of(*[entry(offset, state=State.WAITING) for offset in order])
+        assert offsets(index.due(0.0, 9)) == [4, 5, 7]
