@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import pytest
 from broker_world import TIMEOUT_S, KafkaWorld, MemoryWorld, World, take, values_of
 from confluent_kafka import Producer as Client
 
+from heddle.broker.kafka.by_hand import Messages
+from heddle.broker.kafka.reader import KafkaReader
 from heddle.broker.log import UNPLACED, Outgoing, Record
 from heddle.errors import BrokerDownError, BrokerError
 
@@ -90,6 +93,46 @@ def test_records_are_fetched_by_offset(world: World) -> None:
         assert list(reader.fetch(topic, 0, [offset], TIMEOUT_S)) == [offset]
     assert reader.fetch(topic, 0, [6_000], TIMEOUT_S) == {}, "the last marker"
     assert reader.fetch(topic, 0, [], TIMEOUT_S) == {}
+
+
+def test_large_records_are_fetched_one_by_one(world: World) -> None:
+    topic = world.topic()
+    for _ in range(10):
+        world.write(topic, *[b"x" * 200_000] * 4)
+    reader = world.reader()
+    offsets = [0, 6, 31, 48]
+    assert list(reader.fetch(topic, 0, offsets, TIMEOUT_S)) == offsets
+    if isinstance(reader, KafkaReader):
+        size = messages_taken(reader, lambda: reader.fetch(topic, 0, offsets, TIMEOUT_S))
+        assert size <= 16, f"{size} of 40 records were taken from the log to find 4"
+
+
+def messages_taken(reader: KafkaReader, call: Callable[[], object]) -> int:
+    client, taken = reader._finder._client, 0
+    take = client.take
+
+    def counting(max_messages: int, wait_s: float) -> Messages:
+        nonlocal taken
+        messages = take(max_messages, wait_s)
+        taken += len(messages)
+        return messages
+
+    client.take = counting  # type: ignore[method-assign]
+    call()
+    return taken
+
+
+@pytest.mark.stack
+def test_a_topic_never_read_before_is_read_at_once(kafka_world: KafkaWorld) -> None:
+    """librdkafka would learn of its leaders from a timer that fires once a second."""
+    topics, reader, waits = [kafka_world.topic() for _ in range(5)], kafka_world.reader(), []
+    for topic in topics:
+        kafka_world.write(topic, b"v")
+    for topic in topics:
+        start_s = time.monotonic()
+        assert list(reader.fetch(topic, 0, [0], TIMEOUT_S)) == [0]
+        waits.append(time.monotonic() - start_s)
+    assert statistics.median(waits) < 0.5
 
 
 def test_fetching_leaves_the_assignment_alone(world: World) -> None:

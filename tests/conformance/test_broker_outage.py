@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from heddle.broker.async_edge import AsyncProducer, connection_options
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.kafka.failures import Reasons, failure
+from heddle.broker.kafka.producer import KafkaProducer
 from heddle.broker.log import NEVER_COMMITTED, Outgoing, Position
 from heddle.errors import (
     AuthError,
@@ -77,6 +78,29 @@ def test_places_are_known_after_a_commit_of_which_only_the_answer_was_missing(
         producer.commit(0.5)
     producer.commit(TIMEOUT_S)
     assert placed == [0, 1]
+
+
+class AcknowledgedByImplication:
+    """What librdkafka reports of a record whose acknowledgement was lost while that of a later one came."""
+
+    def offset(self) -> None:
+        return None
+
+
+@pytest.mark.stack
+def test_what_has_no_known_place_is_not_committed(kafka_world: KafkaWorld) -> None:
+    topic, producer = kafka_world.topic(), kafka_world.producer()
+    producer.begin()
+    placed = producer.produce_placed([Outgoing(topic, b"k", b"somewhere")])
+    assert isinstance(producer, KafkaProducer)
+    producer._place(placed, 0, None, AcknowledgedByImplication())  # type: ignore[arg-type]
+    with pytest.raises(BrokerError, match="where"):
+        producer.commit(TIMEOUT_S)
+    producer.abort(TIMEOUT_S)
+    producer.begin()
+    placed = producer.produce_placed([Outgoing(topic, b"k", b"known")])
+    producer.commit(TIMEOUT_S)
+    assert [(r.value, r.offset) for r in kafka_world.read(topic)] == [(b"known", placed[0])]
 
 
 @pytest.mark.stack
