@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from heddle.audit import Line
 from heddle.delivery.command import Action, Command, Kind
 
 
@@ -44,8 +45,7 @@ _RESULTS = {
     "duplicate": Result.ALREADY_APPLIED,
     "superseded": Result.SUPERSEDED,
     "emitted": Result.EMITTED,
-    "parked": Result.FAILED_AGAIN,
-    "diverted": Result.SKIPPED,
+    "failed-again": Result.FAILED_AGAIN,
     **{str(result): result for result in Result},
 }
 
@@ -57,16 +57,6 @@ class Account(NamedTuple):
     result: Result
     code: str = ""
     reason: str = ""
-
-
-class Counted(NamedTuple):
-    """One line of the trail that may concern a job."""
-
-    entry: str
-    job: str
-    outcome: str
-    code: str
-    recovered: bool
 
 
 class Event(NamedTuple):
@@ -91,18 +81,18 @@ class Receipt:
     refusals: dict[int, str] = field(default_factory=dict)
     cancelled: bool = False
 
-    def line(self, counted: Counted) -> bool:
+    def line(self, line: Line) -> bool:
         """Whether it is about this job."""
-        result = _result(counted)
-        if counted.entry in self.targets:
-            known = self.accounts.get(counted.entry)
+        result = _RESULTS.get(line.outcome, Result.SKIPPED)
+        if line.entry in self.targets:
+            known = self.accounts.get(line.entry)
             open_ = known is None or known.result is Result.REFUSED  # a forged command's refusal decides nothing
             edited = self.runs_edits and known is not None and known.result is Result.EDITED
-            if (counted.job == self.job and open_) or (edited and result in RUNS):
-                self.accounts[counted.entry] = Account(counted.entry, result, counted.code)
+            if (line.job == self.job and open_) or (edited and result in RUNS):
+                self.accounts[line.entry] = Account(line.entry, result, line.code)
                 return True
-        elif counted.job == self.job:
-            self.followers.setdefault(counted.entry, Account(counted.entry, result, counted.code))
+        elif line.job == self.job:
+            self.followers.setdefault(line.entry, Account(line.entry, result, line.code))
             return True
         return False
 
@@ -176,8 +166,3 @@ def entry_names(command: Command, topic_id: str) -> list[str]:
         f"{part.partition}-{target.offset}" + ("" if target.topic_id == topic_id else f"@{target.topic_id}")
         for target in part.targets
     ]
-
-
-def _result(counted: Counted) -> Result:
-    result = _RESULTS.get(counted.outcome, Result.SKIPPED)
-    return Result.ALREADY_APPLIED if counted.recovered and result is Result.APPLIED else result
