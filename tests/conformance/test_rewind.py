@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from broker_world import World
-from delivery_harness import Scene, eventually
+from delivery_harness import AUDIT_KEY, Scene, eventually, running
 from standing import commit, park
 
-from heddle.broker.log import Position
+from heddle.broker.log import Broker, Position, Record
 from heddle.delivery.envelope import State
 from heddle.delivery.metadata import PartitionMetadata
-from heddle.errors import HeddleError, UsageError
+from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
+from heddle.errors import AuthError, ContractError, HeddleError, UsageError
+from heddle.integration import Applied, Outcome
 from heddle.operations.destination import Destination
 from heddle.operations.inbox_bounds import InboxBound
+from heddle.operations.plan import PlanChangedError
 from heddle.operations.rewind import RewindPlan, RewindRefusedError, plan_rewind
+from heddle.operations.rewind_apply import Order, StillRunningError, apply_rewind, statement_bytes
+from heddle.operators import Operators, entry_of, make_key
 
 MakeScene = Callable[..., Scene]
 FRESH = PartitionMetadata(partitions=2).pack()
@@ -178,3 +187,199 @@ def test_running_workers_are_counted(world: World, scene: Scene) -> None:
     commit(world, scene, {0: Position(end, FRESH)})
     world.owner(scene.subscription.topic, scene.subscription.group)
     assert plan(scene, "earliest").members == 1
+
+
+# Applying
+
+
+@pytest.fixture
+def ada(tmp_path: Path) -> Order:
+    key = make_key(tmp_path, "ada")
+    (tmp_path / "operators.toml").write_text(entry_of(key))
+    return Order("a wrong price list", key, Operators.load(tmp_path, local=False), "root")
+
+
+def rewind(scene: Scene, to: str, order: Order, broker: Broker | None = None, join_timeout_s: float = 30.0) -> None:
+    broker = broker or scene.broker
+    made = plan_rewind(broker, scene.subscription, Destination.parse(to))
+    apply_rewind(broker, scene.subscription, made, order, AUDIT_KEY, join_timeout_s)
+
+
+def stopped(scene: Scene) -> None:
+    eventually(lambda: not scene.admin.group_members(scene.subscription.group), "the group is empty")
+
+
+def settled_by_a_worker(scene: Scene, step: NoFence, count: int) -> None:
+    with running(scene.worker(step)):
+        scene.settled(count)
+    stopped(scene)
+
+
+class Inbox(NoFence):
+    """A sink that knows what it has applied."""
+
+    digest = "0" * 64
+
+    def __init__(self) -> None:
+        self.applied: list[bytes] = []
+
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        return run_in_order(records, budget, True, lambda _, record: self.one(record))
+
+    def one(self, record: Record) -> Result:
+        value = record.value or b""
+        if value.startswith(b"bad"):
+            raise ContractError("bad value")
+        if value in self.applied:
+            return Applied(Outcome.DUPLICATE)
+        self.applied.append(value)
+        return Applied(Outcome.APPLIED)
+
+
+def test_what_took_effect_before_has_none_again_and_the_audit_trail_tells(scene: Scene, ada: Order) -> None:
+    scene.feed(("a", "one"), ("b", "bad"), ("b", "behind"), ("c", "two"))
+    scene.feed(("d", "three"), partition=1)
+    sink = Inbox()
+    settled_by_a_worker(scene, sink, 5)
+    before = scene.positions()
+    rewind(scene, "0=0", ada)
+    after = scene.positions()
+    assert (after[0].offset, after[1]) == (0, before[1])
+    assert scene.metadata().counts == PartitionMetadata.unpack(before[0].metadata).counts
+    assert scene.metadata().started == 0
+    settled_by_a_worker(scene, sink, 9)
+    assert sorted(sink.applied) == [b"one", b"three", b"two"]
+    assert scene.counts().by_outcome[Outcome.DUPLICATE] == 4
+    assert [state for state, _, _ in scene.unresolved()] == ["dead", "waiting"]
+    (told,) = [record for record in scene.audit() if record.kind == "rewind"]
+    assert (told.actor, told.partition, told.body["before"], told.body["after"]) == ("ada", 0, before[0].offset, 0)
+    assert (told.body["reason"], told.body["os_user"]) == ("a wrong price list", "root")
+    assert ada.operators.verify(told.actor, told.body["signature"], statement_bytes(told.body["statement"]))
+    assert told.body["statement"]["moves"] == [[0, before[0].offset, 0]]
+    assert scene.chain_break() is None
+    assert "external-reset" not in [record.kind for record in scene.audit()]
+
+
+def test_an_event_of_a_key_with_earlier_dead_letters_stays_behind_them_when_it_is_read_again(
+    scene: Scene, ada: Order
+) -> None:
+    scene.feed(("a", "one"), ("a", "bad"), ("a", "behind"))
+    sink = Inbox()
+    settled_by_a_worker(scene, sink, 3)
+    rewind(scene, "earliest", ada)
+    settled_by_a_worker(scene, sink, 6)
+    assert sink.applied == [b"one"]
+
+
+def test_a_running_worker_refuses_it(scene: Scene, ada: Order) -> None:
+    scene.feed(("a", "one"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        before = scene.positions()
+        with pytest.raises(StillRunningError, match="run: nothing was changed") as caught:
+            rewind(scene, "earliest", ada)
+        assert caught.value.exit_code == 3
+        assert scene.positions() == before
+    assert "rewind" not in [record.kind for record in scene.audit()]
+
+
+class Racing:
+    """A broker on which somebody does something at the worst moment."""
+
+    def __init__(self, broker: Broker, moment: str, act: Callable[[object], None]) -> None:
+        self._broker = broker
+        self._moment = moment
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        made = getattr(self._broker, name)
+        if name != self._moment:
+            return made
+
+        def racing(*arguments: Any) -> Any:
+            client = made(*arguments)
+            self._act(client)
+            return client
+
+        return racing
+
+
+def test_a_worker_that_starts_while_we_join_is_left_alone(world: World, scene: Scene, ada: Order) -> None:
+    end = fill(scene, 0, 2)
+    commit(world, scene, {0: Position(end, FRESH), 1: Position(0, FRESH)})
+    rival = scene.worker(scene.step())
+    with contextlib.ExitStack() as stack:
+
+        def start(_: object) -> None:
+            stack.enter_context(running(rival))
+            eventually(lambda: bool(scene.admin.group_members(scene.subscription.group)), "joined")
+
+        with pytest.raises(StillRunningError):
+            rewind(scene, "earliest", ada, cast(Broker, Racing(scene.broker, "consumer", start)))
+        scene.feed(("late", "late"))
+        scene.settled(1)
+    assert scene.outputs() == ["LATE"]
+    assert "rewind" not in [record.kind for record in scene.audit()]
+
+
+def test_a_group_that_moves_on_before_the_transaction_changes_nothing(world: World, scene: Scene, ada: Order) -> None:
+    end = fill(scene, 0, 2)
+    commit(world, scene, {0: Position(end, FRESH), 1: Position(0, FRESH)})
+    before, ours = scene.positions(), []
+    noticing = Racing(scene.broker, "consumer", ours.append)
+    usurped = Racing(cast(Broker, noticing), "producer", lambda _: world.expire(ours[0]))
+    with pytest.raises(StillRunningError):
+        rewind(scene, "earliest", ada, cast(Broker, usurped))
+    assert scene.positions() == before
+    assert scene.audit() == []
+    stopped(scene)
+    rewind(scene, "earliest", ada)
+    assert scene.positions()[0].offset == 0
+
+
+def test_an_offset_that_moved_since_the_plan_changes_nothing(world: World, scene: Scene, ada: Order) -> None:
+    end = fill(scene, 0, 2)
+    commit(world, scene, {0: Position(end, FRESH)})
+    made = plan(scene, "earliest")
+    commit(world, scene, {0: Position(2, FRESH)})
+    with pytest.raises(PlanChangedError, match="partition 0 has moved"):
+        apply_rewind(scene.broker, scene.subscription, made, ada, AUDIT_KEY)
+    assert scene.positions()[0].offset == 2
+
+
+def test_a_key_that_does_not_count_rewinds_nothing(world: World, scene: Scene, ada: Order, tmp_path: Path) -> None:
+    end = fill(scene, 0, 1)
+    commit(world, scene, {0: Position(end, FRESH)})
+    with pytest.raises(AuthError, match="does not count"):
+        rewind(scene, "earliest", replace(ada, key=make_key(tmp_path, "eve")))
+    assert scene.positions()[0].offset == end
+
+
+def test_what_was_changed_from_outside_before_is_told_first(world: World, scene: Scene, ada: Order) -> None:
+    scene.feed(("a", "one"), ("b", "two"))
+    settled_by_a_worker(scene, scene.step(), 2)
+    commit(world, scene, {0: Position(1)})  # as a tool of others does: without a marker
+    rewind(scene, "0=0", ada)
+    kinds = [record.kind for record in scene.audit() if record.partition == 0]
+    assert kinds == ["batch", "external-reset", "rewind"]
+    assert scene.chain_break() is None
+
+
+def test_a_marker_that_cannot_be_read_is_replaced(world: World, scene: Scene, ada: Order) -> None:
+    end = fill(scene, 0, 1)
+    commit(world, scene, {0: Position(end, "9:{}"), 1: Position(0, FRESH)})
+    rewind(scene, f"0={end}", ada)
+    assert (scene.positions()[0].offset, scene.metadata().partitions) == (end, 2)
+    scene.feed(("a", "one"))
+    settled_by_a_worker(scene, scene.step(), 1)
+
+
+def test_a_partition_that_never_began_begins_where_it_is_told(scene_of: MakeScene, ada: Order) -> None:
+    scene = scene_of(start="latest")
+    scene.feed(("a", "one"))
+    scene.feed(("b", "two"), partition=1)
+    eventually(lambda: set(scene.admin.end_offsets(scene.subscription.topic, [0, 1]).values()) == {2}, "visible")
+    rewind(scene, "0=0", ada)
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+    assert scene.outputs() == ["ONE"]

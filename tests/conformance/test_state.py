@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-import orjson
 import pytest
 from broker_world import World
 from delivery_harness import Scene, eventually
 from standing import commit, park, write
 
+from heddle.audit import AuditTrail
 from heddle.broker.log import Outgoing, Position, TopicSpec
 from heddle.delivery.envelope import State
 from heddle.delivery.metadata import Counts, PartitionMetadata
@@ -52,9 +52,9 @@ def state_of(scene: Scene) -> SubscriptionState:
     return state
 
 
-def audit(world: World, scene: Scene, partition: int, **fields: object) -> None:
-    value = orjson.dumps({"v": 1, "kind": "batch", "partition": partition} | fields)
-    write(world, [Outgoing(scene.subscription.audit_topic, None, value, partition=partition)])
+def audit(world: World, scene: Scene, partition: int, kind: str = "batch", **body: object) -> None:
+    trail = AuditTrail(scene.name, scene.subscription.topic, scene.subscription.audit_topic, "worker:0", b"key")
+    write(world, trail.event(partition, "", kind, body)[0])
 
 
 def test_a_group_that_never_committed_is_behind_what_the_log_still_has(world: World, scene_of: MakeScene) -> None:

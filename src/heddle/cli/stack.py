@@ -23,6 +23,7 @@ from heddle.local.artifacts import missing
 from heddle.local.cache import locked, size_bytes
 from heddle.local.logs import Line, follow, last_lines
 from heddle.local.state import clear_state, data_dir, write_secrets, write_state
+from heddle.operators import prepare_local
 from heddle.project import find_root, read_config
 from heddle.settings import load_settings
 
@@ -52,6 +53,9 @@ def up(kafka_port: Port = 0, registry_port: Port = 0, postgres_port: Port = 0, j
         stack.start(lambda server: _say(f"{server.name:<9} ready  {time.monotonic() - started_s:.1f} s"))
         write_state(state_dir, stack)
         made = write_secrets(state_dir, read_config(root), stack)
+        operator = prepare_local(state_dir, os_user())
+    if operator is not None:
+        _say(f"operator  made   {operator} (signs what you do with dead letters)")
     if made:
         _say(f"secrets   made   {', '.join(made)} (in .heddle/secrets)")
     if json:
@@ -102,7 +106,7 @@ def status(json: AsJson = False) -> None:
     root = find_root()
     report = _report(_find(_state_dir(root)))
     settings = load_settings()
-    is_remote = bool(settings.bootstrap_servers) and not settings.local
+    is_remote = settings.bootstrap_servers not in ("", report["bootstrap_servers"])
     ready = [server["name"] for server in report["servers"] if server["health"] == "ready"]
     observed = observe(root, settings) if is_remote or (settings.bootstrap_servers and "kafka" in ready) else Observed()
     if json:

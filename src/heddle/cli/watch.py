@@ -92,8 +92,8 @@ def _settled(row: SubscriptionLag) -> dict[str, Any]:
     """Sums that lack a partition would be wrong: they are left out."""
     if row.unreadable:
         return {"settled": None, "outcomes": None, "recovered": None}
-    counts = row.counts
-    return {"settled": counts.total, "outcomes": dict(counts.by_outcome), "recovered": counts.recovered}
+    counts, outcomes = row.counts, {str(outcome): count for outcome, count in row.counts.by_outcome.items()}
+    return {"settled": counts.total, "outcomes": outcomes, "recovered": counts.recovered}
 
 
 def _lag_table(rows: list[SubscriptionLag]) -> Table:

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from heddle.broker.log import Admin, Broker, Reader, Record
+from heddle.audit import AuditRecord, heads
+from heddle.broker.log import Admin, Broker, Reader
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import Subscription
 from heddle.errors import BrokerDownError
@@ -114,7 +113,7 @@ def pauses_of(
     """What the newest audit records say; None when a transaction that is open keeps them back."""
     reasons: dict[str, list[int]] = {}
     try:
-        tails = reader.tails(subscription.audit_topic, partitions, TAIL_TIMEOUT_S)
+        tails = heads(reader, subscription.audit_topic, partitions, TAIL_TIMEOUT_S)
     except BrokerDownError:
         return None
     for partition, record in sorted(tails.items()):
@@ -167,13 +166,9 @@ def _grouped(what: str) -> str:
     return f"{int(count):,} {noun}" if count.isdigit() else what
 
 
-def _paused(record: Record | None) -> str:
+def _paused(record: AuditRecord | None) -> str:
     """The pause that an audit record tells of, "" for none: one that began, or one that goes on beside a batch."""
-    try:
-        document = orjson.loads((record and record.value) or b"{}")
-    except ValueError:
+    if record is None:
         return ""
-    if not isinstance(document, dict):
-        return ""
-    began = document.get("why") if document.get("kind") == "paused" else None
-    return str(began or document.get("paused") or "")
+    began = record.body.get("why") if record.kind == "paused" else None
+    return str(began or record.body.get("paused") or "")
