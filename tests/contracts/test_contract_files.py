@@ -170,3 +170,25 @@ def test_a_value_without_a_usable_key_is_refused_by_path(tmp_path: Path, value: 
     with pytest.raises(EncodeError) as caught:
         make_contract(tmp_path, []).key_of(value)
     assert caught.value.path == "id"
+
+
+def test_classified_fields_are_found_through_lists_maps_and_unions(tmp_path: Path) -> None:
+    person = record([("email", "string")], "Person")
+    fields = [
+        ID,
+        ("contact", ["null", person]),
+        ("lines", {"type": "array", "items": record([("account", "string")], "Line")}),
+        ("by_role", {"type": "map", "values": "Person"}),
+    ]
+    paths = ("contact.email", "lines.account", "by_role.email", "contact")
+    listed = ", ".join(f'"{path}"' for path in paths)
+    file = write_contract(tmp_path, record(fields), toml=f"classified = [{listed}]\n")
+    assert load_contract(file).metadata.classified == paths
+
+
+@pytest.mark.parametrize("path", ["contact.mail", "contact.email.x", "nothing", "Contact"])
+def test_a_classified_field_that_does_not_exist_is_refused(tmp_path: Path, path: str) -> None:
+    fields = [ID, ("contact", record([("email", "string")], "Person"))]
+    file = write_contract(tmp_path, record(fields), toml=f'classified = ["{path}"]\n')
+    with pytest.raises(ContractError, match=f"classified field {path} is not in the schema"):
+        load_contract(file)

@@ -1,4 +1,4 @@
-"""`heddle dlq list` and `heddle dlq show`: what failed, and why."""
+"""The `heddle dlq` group, and the options by which all its commands select entries."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,17 +49,17 @@ def why(view: EntryView) -> str:
     """Class, code and field path, or what it waits for."""
     if view.state is State.WAITING:
         return f"behind {plain(view.blocked_by)}" if view.blocked_by else "behind an earlier one"
-    return plain(" ".join(part for part in (view.failure_class, view.code, view.path) if part))
+    return plain(" ".join(dict.fromkeys(part for part in (view.failure_class, view.code, view.path) if part)))
 
 
-def print_page(page: Page, *, undeclared: Sequence[str] = ()) -> None:
+def print_page(page: Page, declared: Collection[str]) -> None:
     """An overview by subscription, then the newest entries."""
     now_ms = time.time() * 1000
     found = [overview for overview in page.overviews if overview.count]
     if not found:
         out.print(f"no dead letters match, of {len(page.overviews)} subscriptions")
     else:
-        out.print(_overview_table(found, now_ms, undeclared))
+        out.print(_overview_table(found, now_ms, declared))
         out.print()
         out.print(_entry_table(page.entries, now_ms))
         if len(page.entries) < page.count:
@@ -68,13 +68,13 @@ def print_page(page: Page, *, undeclared: Sequence[str] = ()) -> None:
     print_unreadable(page)
 
 
-def print_groups(page: Page, groups: Sequence[Group], by: GroupBy, runbook_of: Callable[[str], str]) -> None:
+def print_groups(page: Page, groups: Sequence[Group], by: GroupBy, runbooks: Mapping[str, str]) -> None:
     now_ms = time.time() * 1000
     width = max((len(f"{group.count:,}") for group in groups), default=0)
     for group in groups:
         margin = " " * (width + 2)
         out.print(_first_line(group, by, width, now_ms), soft_wrap=True)
-        for line in _cause_lines(group, runbook_of(group.subscription)):
+        for line in _cause_lines(group, runbooks.get(group.subscription, "")):
             out.print(Text(margin) + line, soft_wrap=True)
     if groups:
         out.print(f"\n{page.count:,} entries in {len(groups):,} groups")
@@ -117,9 +117,7 @@ def page_document(page: Page) -> dict[str, Any]:
     }
 
 
-def groups_document(
-    page: Page, groups: Sequence[Group], by: GroupBy, runbook_of: Callable[[str], str]
-) -> dict[str, Any]:
+def groups_document(page: Page, groups: Sequence[Group], by: GroupBy, runbooks: Mapping[str, str]) -> dict[str, Any]:
     return {
         "group_by": str(by),
         "subscriptions": [_overview_document(overview) for overview in page.overviews],
@@ -133,7 +131,7 @@ def groups_document(
                 "oldest_ms": group.oldest_ms,
                 "last_ms": group.last_ms,
                 "example": None if group.example is None else group.example.document(),
-                "runbook": runbook_of(group.subscription),
+                "runbook": runbooks.get(group.subscription, ""),
             }
             for group in groups
         ],
@@ -152,7 +150,7 @@ def _overview_document(overview: Overview) -> dict[str, Any]:
     }
 
 
-def _overview_table(overviews: Sequence[Overview], now_ms: float, undeclared: Sequence[str]) -> Table:
+def _overview_table(overviews: Sequence[Overview], now_ms: float, declared: Collection[str]) -> Table:
     states = [state for state in State if any(overview.by_state[state] for overview in overviews)]
     table = Table(box=None, pad_edge=False)
     table.add_column("subscription", overflow="fold")
@@ -164,7 +162,7 @@ def _overview_table(overviews: Sequence[Overview], now_ms: float, undeclared: Se
         more = "" if overview.complete else "+"
         numbers = [f"{overview.by_state[state]:,}{more}" if overview.by_state[state] else "" for state in states]
         oldest = age(overview.oldest_ms, now_ms) + more
-        note = "declared no more" if overview.subscription in undeclared else ""
+        note = "" if overview.subscription in declared else "declared no more"
         table.add_row(overview.subscription, *numbers, oldest, note)
     return table
 
@@ -205,4 +203,5 @@ def _cause_lines(group: Group, runbook: str) -> Iterator[Text]:
     if example is not None:
         if example.message:
             yield Text(f"{why(example)}: {plain(example.message)}")
-        yield Text(f"for example {plain(example.name)}, runbook {plain(runbook)}", style="dim")
+        more = f", runbook {plain(runbook)}" if runbook else ""
+        yield Text(f"for example {plain(example.name)}{more}", style="dim")

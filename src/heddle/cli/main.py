@@ -23,7 +23,19 @@ app = typer.Typer(
     help="Integrations as code on Kafka.",
 )
 
-COMMAND_MODULES = ("stack", "contracts", "run", "watch", "mapping", "webhook", "dlq")
+COMMAND_MODULES = (
+    "stack",
+    "contracts",
+    "run",
+    "watch",
+    "mapping",
+    "webhook",
+    "dlq",
+    "dlq_list",
+    "dlq_show",
+    "dlq_act",
+    "dlq_jobs",
+)
 
 WIDE = 120
 

@@ -37,6 +37,9 @@ class Metadata(BaseModel):
     description: str = Field(min_length=1)
     key: tuple[FieldPath, ...] = Field(min_length=1, strict=False, description="fields that make the record key")
     tenant: FieldPath | None = Field(default=None, description="field that names the tenant; without it: default")
+    classified: tuple[FieldPath, ...] = Field(
+        default=(), strict=False, description="fields that people see masked; lists are passed through: lines.account"
+    )
     topic: TopicSettings = Field(default_factory=lambda: TopicSettings())
 
 

@@ -25,6 +25,8 @@ def check_rules(name: str, root: Node, metadata: Metadata) -> None:
             _check_record(named)
     for path in (*metadata.key, *([metadata.tenant] if metadata.tenant else [])):
         _check_key(root, path)
+    for path in metadata.classified:
+        _check_classified(root, path)
 
 
 def _check_record(record: Record) -> None:
@@ -45,6 +47,26 @@ def _has_empty_items(node: Node) -> bool:
     if isinstance(node, Record):
         return False
     return (isinstance(node, Array) and min_size(node.items) == 0) or any(map(_has_empty_items, children(node)))
+
+
+def _check_classified(root: Record, path: str) -> None:
+    """A name that is wrong would leave shown what is meant to be masked."""
+    nodes: list[Node] = [root]
+    for part in path.split("."):
+        nodes = [f.type for node in nodes for record in _records_in(node) for f in record.fields if f.name == part]
+        if not nodes:
+            raise ContractError(
+                f"classified field {path} is not in the schema",
+                path=path,
+                hint="write its path as in the schema; lists, maps and unions are passed through",
+            )
+
+
+def _records_in(node: Node) -> list[Record]:
+    """The record that a field holds, or those of a list, a map or a union."""
+    if isinstance(node, Record):
+        return [node]
+    return [record for child in children(node) for record in _records_in(child)]
 
 
 def _check_key(root: Record, path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -135,7 +135,7 @@ class Shelf:
 def shelves_of(admin: Admin, subscriptions: Iterable[Subscription]) -> list[Shelf]:
     """Those of the subscriptions whose dead-letter topic exists, in order."""
     subscriptions = list(subscriptions)
-    found = admin.topics({name for s in subscriptions for name in (s.topic, s.dead_letter_topic)})
+    found = admin.topics({name for s in subscriptions for name in (s.topic, s.dead_letter_topic) if name})
     return [
         Shelf(s, found[s.dead_letter_topic].partitions, found[s.topic].topic_id if s.topic in found else "")
         for s in subscriptions
@@ -148,6 +148,20 @@ def shelf_of(admin: Admin, subscription: Subscription) -> Shelf:
     for shelf in shelves_of(admin, [subscription]):
         return shelf
     raise UsageError(f"no topic {subscription.dead_letter_topic}", hint="run `heddle apply`, which makes it")
+
+
+def named_shelves(admin: Admin, declared: Sequence[Subscription], names: Collection[str]) -> list[Shelf]:
+    """Those of the named subscriptions, of all declared ones where none is named. A subscription that is declared no
+    more is found by its dead-letter topic. Raises `UsageError` for a name that stands for nothing."""
+    known = {subscription.name: subscription for subscription in declared}
+    wanted = [known.get(name) or Subscription(name, "") for name in names] if names else list(declared)
+    shelves = shelves_of(admin, wanted)
+    missing = {s.name for s in wanted if s.name not in known} - {shelf.subscription.name for shelf in shelves}
+    if missing:
+        raise UsageError(
+            f"no subscription named {', '.join(sorted(missing))}", hint=f"declared here: {', '.join(known) or 'none'}"
+        )
+    return shelves
 
 
 def read_entries(

@@ -9,7 +9,7 @@ from heddle.broker.log import Reader, Record
 
 TIMEOUT_S = 30.0
 FIRST_STRETCH = 500
-LONGEST_STRETCH = 10_000
+LONGEST_STRETCH = 50_000
 GROWTH = 4
 
 

@@ -56,10 +56,11 @@ class Selection:
         """Whether views have to keep their records for `matches`."""
         return self.where is not None and self.where.needs_record
 
-    def of_subscription(self, name: str) -> bool:
-        """Whether entries of this subscription may be meant."""
-        named = {*self.subscriptions, *(entry.subscription for entry in self.entries)}
-        return not named or name in named or "" in named
+    @property
+    def names(self) -> list[str]:
+        """The subscriptions that entries may be of; empty: any."""
+        named = [*self.subscriptions, *(entry.subscription for entry in self.entries)]
+        return [] if "" in named else list(dict.fromkeys(named))
 
     def matches(self, view: EntryView, value_of: ValueOf | None = None) -> bool:
         """`value_of` is asked only when the expression reads the payload."""
