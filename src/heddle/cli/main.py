@@ -25,6 +25,7 @@ app = typer.Typer(
 
 COMMAND_MODULES = (
     "stack",
+    "operators",
     "contracts",
     "run",
     "watch",

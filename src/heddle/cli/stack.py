@@ -23,6 +23,7 @@ from heddle.local.artifacts import missing
 from heddle.local.cache import locked, size_bytes
 from heddle.local.logs import Line, follow, last_lines
 from heddle.local.state import clear_state, data_dir, write_secrets, write_state
+from heddle.operations.dead_letters.jobs import os_user
 from heddle.operators import prepare_local
 from heddle.project import find_root, read_config
 from heddle.settings import load_settings
