@@ -5,6 +5,7 @@ from __future__ import annotations
 from heddle.broker.log import Record
 from heddle.delivery.command import Action, Command, Foreign, Target
 from heddle.delivery.envelope import Entry, Envelope, State, entry_of, original_of
+from heddle.delivery.index import Run
 from heddle.delivery.settlement import Change
 from heddle.delivery.steps import parsed_headers
 
@@ -24,22 +25,24 @@ def target_of(command: Command, number: int) -> Target:
 
 
 def changed(
-    command: Command, number: int, entry: Entry, record: Record, envelope: Envelope, now_ms: int
+    command: Command, number: int, entry: Entry, record: Record, envelope: Envelope, now_ms: int, run: Run
 ) -> tuple[Change | None, str]:
-    """Discard, edit, settle, with the outcome's name; without a change, why there is none."""
+    """Discard, edit, settle, with the outcome's name; without a change, why there is none. `run`: the job, in whose
+    name runs what is due at once."""
     header = command.header
     if header.action is Action.DISCARD:
         return _marked(entry, record, State.DISCARDED, envelope, now_ms), "discarded"
     if header.action is Action.EDIT:
         part = command.slice
         assert part is not None
-        return _edited(entry, record, part.bodies[number], envelope, run=header.run), "edited"
+        change = _edited(entry, record, part.bodies[number], envelope, run=header.run)
+        return change._replace(run=run if header.run else None), "edited"
     if entry.state is not State.UNKNOWN:
         return None, "not-unknown"
     if header.settle_as == "applied":
         return _marked(entry, record, State.REVISED, envelope, now_ms), "settled"
     renewed = entry.renewed(state=State.RETRYING, retry_after_ms=0)
-    return Change(envelope.moved(record, State.RETRYING, RETRY_AFTER="0"), renewed, put=True), "settled"
+    return Change(envelope.moved(record, State.RETRYING, RETRY_AFTER="0"), renewed, put=True, run=run), "settled"
 
 
 def imported(foreign: Foreign, partition: int, envelope: Envelope, now_ms: int) -> tuple[Record, Change]:

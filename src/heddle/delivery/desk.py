@@ -41,9 +41,14 @@ class Errand:
     approved: bool
     todo: deque[int] = field(default_factory=deque)
     running: dict[EntryId, Target] = field(default_factory=dict)
-    pace: Pace | None = None
+    pace: Pace = field(default_factory=lambda: Pace(0))
     ran: int = 0
     failed: int = 0
+
+    @property
+    def run(self) -> Run:
+        """The job, as its entries carry it."""
+        return Run(self.command.job, self.pace)
 
     @property
     def is_done(self) -> bool:
@@ -154,6 +159,7 @@ class Desk:
                 part = command.slice
                 assert part is not None
                 errand = Errand(command, record.offset, record.partition, False, deque(range(size_of(command))))
+                errand.pace = self._pace_of(command)
                 self._errands[record.partition].append(errand)
 
     def _problem(self, command: Command, partition: int) -> str | None:
@@ -182,6 +188,13 @@ class Desk:
 
     def _tell(self, partition: int, kind: str, command: Command, actors: Iterable[str]) -> None:
         self._out.events.append(Event(partition, kind, _told(command) | {"actors": sorted(actors)}))
+
+    def _pace_of(self, command: Command) -> Pace:
+        """One for all slices of a job in a partition."""
+        part = command.slice
+        known = self._errands[part.partition] if part is not None else []
+        same = (errand.pace for errand in known if errand.command.job == command.job)
+        return next(same, Pace(command.header.rate_per_s))
 
     # Doing
 
@@ -219,9 +232,8 @@ class Desk:
         if index.run_of(entry_id) is not None:
             self._line(errand, target, "skipped", entry, code="ordered")
             return
-        errand.pace = errand.pace or Pace(errand.command.header.rate_per_s)
         errand.running[entry_id] = target
-        index.order_run(entry_id, Run(errand.command.job, errand.pace), self._clock.monotonic())
+        index.order_run(entry_id, errand.run, self._clock.monotonic())
 
     def _change(self, errand: Errand, numbers: Sequence[int]) -> None:
         """Discard, edit, settle: all by a new version of the entry."""
@@ -237,7 +249,8 @@ class Desk:
                 self._change_one(errand, number, entry, record)
 
     def _change_one(self, errand: Errand, number: int, entry: Entry, record: Record) -> None:
-        change, outcome = changed(errand.command, number, entry, record, self._envelope, self._clock.wall_ms())
+        now_ms = self._clock.wall_ms()
+        change, outcome = changed(errand.command, number, entry, record, self._envelope, now_ms, errand.run)
         target = target_of(errand.command, number)
         if change is None:
             self._line(errand, target, "skipped", entry, code=outcome)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from heddle.broker.log import Reader, Record
 from heddle.delivery.clock import Clock
 from heddle.delivery.envelope import Entry, entry_key, original_of
-from heddle.delivery.index import EntryId, PartitionIndex
+from heddle.delivery.index import EntryId, PartitionIndex, Run
 from heddle.delivery.revision import as_handled
 from heddle.delivery.settlement import Due
 from heddle.errors import BrokerError
@@ -50,18 +50,23 @@ class DueEntries:
         for entry in entries:
             wanted.setdefault(entry.partition, []).append(entry.version)
         stored = {partition: self.bodies(partition, sorted(versions)) for partition, versions in wanted.items()}
+        runs: dict[tuple[int, bytes | None], Run] = {}
         due = []
         for entry in entries:
-            index, record = self._indexes[entry.partition], stored[entry.partition].get(entry.version)
+            record = stored[entry.partition].get(entry.version)
             if record is None or record.key != entry_key(entry.topic_id, entry.partition, entry.offset, entry.key):
-                where = f"{self._topic}/{entry.partition}"
                 raise BrokerError(
-                    f"{where} does not hold an entry at {entry.version}",
+                    f"{self._topic}/{entry.partition} does not hold an entry at {entry.version}",
                     hint="something else wrote into this topic; start the worker again, it reads the topic anew",
                 )
+            index = self._indexes[entry.partition]
             is_ordered = index.is_ordered(entry)
-            handled = as_handled(original_of(record), entry.edit, is_ordered=is_ordered)
             run = index.run_of(EntryId(entry.topic_id, entry.offset))
+            if is_ordered:  # what waits behind an entry runs in the name of the same job
+                run = run or runs.get((entry.partition, entry.key))
+                if run is not None:
+                    runs[entry.partition, entry.key] = run
+            handled = as_handled(original_of(record), entry.edit, is_ordered=is_ordered)
             due.append(Due(entry, record, handled, is_ordered, run))
         return due
 

@@ -33,12 +33,13 @@ class Due(NamedTuple):
 
 class Change(NamedTuple):
     """One write into the dead-letter topic. `put`: the entry as it will be, its version still unknown; None: it is
-    resolved, by a tombstone or by a marker for `marks`."""
+    resolved, by a tombstone or by a marker for `marks`. `run`: the job in whose name it runs next."""
 
     outgoing: Outgoing
     entry: Entry
     put: bool
     marks: Identity | None = None
+    run: Run | None = None
 
 
 class Event(NamedTuple):

@@ -116,6 +116,8 @@ class Transactions:
             index = self._indexes[partition]
             if change.put:
                 index.put(change.entry.renewed(version=offset), now_s)
+                if change.run is not None:
+                    index.order_run(entry_id, change.run, now_s)
                 continue
             index.remove(entry_id, now_s)
             index.unmark(change.entry)

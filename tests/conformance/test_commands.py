@@ -1,0 +1,447 @@
+"""The owner's side of operators' commands, on both brokers: signatures, compare-and-set, accounts of every target."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from broker_world import World
+from delivery_harness import Driven, Scene, eventually, running
+
+from heddle.audit import AuditRecord, Line
+from heddle.broker.log import Broker, Record
+from heddle.delivery.command import Action, Command, Foreign, Kind, PlanHeader, Signature, Slice, Target
+from heddle.delivery.envelope import entry_of
+from heddle.errors import ContractError, TransientError, UnknownEffectError
+from heddle.on_failure import Breaker, FailureBudget, OnFailure, Retry
+from heddle.operators import OperatorKey, Operators, make_key
+
+POLICY = OnFailure(
+    transient=Retry(tries=2, first_delay_s=3_600, longest_delay_s=3_600), breaker=Breaker(keys=100_000),
+    budget=FailureBudget(ratio=1),
+)  # fmt: skip
+
+
+@pytest.fixture
+def broker(world: World) -> Broker:
+    return world.broker
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    ada, grace = make_key(tmp_path, "ada"), make_key(tmp_path, "grace")
+    return Office(ada, grace)
+
+
+@dataclass
+class Office:
+    """Two operators, and the writing of commands. The product's own client is tested elsewhere."""
+
+    ada: OperatorKey
+    grace: OperatorKey
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def operators(self) -> Operators:
+        return Operators({key.name: key._private.public_key() for key in (self.ada, self.grace)})
+
+    def command(
+        self, scene: Scene, action: Action, part: Slice, *, expires_in_s: float = 600.0, kind: Kind = Kind.ACT,
+        job: str = "", **header: object,
+    ) -> Command:  # fmt: skip
+        """Signed by Ada."""
+        plan = PlanHeader(scene.subscription.name, action, **header)  # type: ignore[arg-type]
+        expires_ms = int((time.time() + expires_in_s) * 1000)
+        job = job or f"job{next(self.numbers)}"
+        command = Command(kind, job, plan, (part.hash,), "a test", expires_ms, "root", (), 0, part)
+        return self.signed(command, self.ada)
+
+    def signed(self, command: Command, key: OperatorKey) -> Command:
+        signature = Signature(key.name, key.sign(command.statement))
+        return replace(command, signatures=(*command.signatures, signature))
+
+
+@pytest.fixture
+def scene_of(broker: Broker, office: Office) -> Iterator[Callable[..., Scene]]:
+    made: list[Scene] = []
+
+    def make(**options: object) -> Scene:
+        made.append(Scene(broker, **{"on_failure": POLICY, "operators": office.operators} | options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for scene in made:
+        scene.close()
+
+
+@pytest.fixture
+def scene(scene_of: Callable[..., Scene]) -> Scene:
+    return scene_of()
+
+
+def targets(scene: Scene, *values: str) -> tuple[Target, ...]:
+    found = {(record.value or b"").decode(): entry_of(record) for record in scene.newest()}
+    return tuple(Target(found[v].topic_id, found[v].offset, found[v].version) for v in values)
+
+
+def send(scene: Scene, *commands: Command, partition: int = 0) -> None:
+    for command in commands:
+        record = Record(scene.subscription.command_topic, partition, 0, None, command.pack(), [], 0)
+        scene.append(scene.subscription.command_topic, record)
+
+
+def lines_of(scene: Scene, job: str) -> list[Line]:
+    return [line for record in scene.audit() for line in record.lines if line.job == job]
+
+
+def outcomes(scene: Scene, command: Command) -> list[str]:
+    """By entry, the first line of each counts."""
+    first: dict[str, str] = {}
+    for line in lines_of(scene, command.job):
+        first.setdefault(line.entry, line.outcome)
+    return [first[name] for name in sorted(first)]
+
+
+def refusals(scene: Scene) -> list[AuditRecord]:
+    return [record for record in scene.audit() if record.kind == "refused"]
+
+
+def test_a_replay_runs_its_targets_and_what_waits_behind_them_in_order(scene: Scene, office: Office) -> None:
+    broken = {"bad 1": True}
+    step = scene.step()
+    step.one = _unless(broken, step)  # type: ignore[method-assign]
+    scene.feed(("a", "bad 1"), ("a", "two"), ("a", "three"), ("b", "bad 4"))
+    with running(scene.worker(step)):
+        scene.settled(4)
+        broken.clear()
+        command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "bad 1")), handler=step.digest)
+        send(scene, command)
+        eventually(lambda: len(lines_of(scene, command.job)) == 3, "head and followers ran")
+        scene.feed(("a", "after"))
+        scene.settled(5)
+    assert scene.outputs_of("a") == ["BAD 1", "TWO", "THREE", "AFTER"]
+    assert [line.outcome for line in lines_of(scene, command.job)] == ["emitted"] * 3
+    assert scene.unresolved() == [("dead", "bad 4", "contract")]
+    assert [r.body["job"] for r in scene.audit() if r.kind == "command"] == [command.job]
+
+
+def _unless(broken: dict[str, bool], step: object) -> Callable[[Record], object]:
+    """Fails on what `broken` holds, until it no longer does; all else is well."""
+    from heddle.broker.log import Outgoing
+
+    def one(record: Record) -> object:
+        value = (record.value or b"").decode()
+        if value == "bad 4" or broken.get(value):
+            raise ContractError("bad value")
+        return [Outgoing(step.output, record.key, value.upper().encode())]  # type: ignore[attr-defined]
+
+    return one
+
+
+def test_a_replay_that_fails_again_says_so_and_counts_the_attempt(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"), ("a", "waits"))
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "bad")))
+        send(scene, command)
+        eventually(lambda: outcomes(scene, command) == ["failed-again"], "it ran")
+    assert scene.header_of("bad", "heddle-attempts") == "2"
+    assert scene.unresolved() == [("dead", "bad", "contract"), ("waiting", "waits", "0-0")]
+
+
+def test_two_overlapping_replays_run_each_entry_once(scene: Scene, office: Office) -> None:
+    """Both were planned before either ran."""
+    step = scene.step()
+    broken = {f"bad {n}": True for n in range(10, 30)}
+    step.one = _unless(broken, step)  # type: ignore[method-assign]
+    scene.feed(*[(f"k{n}", f"bad {n}") for n in range(10, 30)])
+    with running(scene.worker(step)):
+        scene.settled(20)
+        broken.clear()
+        all_of_them = targets(scene, *[f"bad {n}" for n in range(10, 30)])
+        first = office.command(scene, Action.REPLAY, Slice(0, all_of_them[:15]))
+        second = office.command(scene, Action.REPLAY, Slice(0, all_of_them[5:]))
+        send(scene, first, second)
+        eventually(lambda: len(outcomes(scene, first)) == len(outcomes(scene, second)) == 15, "both accounted for")
+    assert sorted(outcomes(scene, first) + outcomes(scene, second)) == ["emitted"] * 20 + ["skipped"] * 10
+    assert len(scene.outputs()) == len(set(scene.outputs())) == 20
+
+
+def test_a_command_that_is_read_again_does_nothing(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "bad")))
+        send(scene, command)
+        eventually(lambda: outcomes(scene, command) == ["failed-again"], "it ran")
+        send(scene, command)
+        eventually(lambda: len(lines_of(scene, command.job)) == 2, "read again")
+    assert [line.outcome for line in lines_of(scene, command.job)] == ["failed-again", "skipped"]
+    assert scene.header_of("bad", "heddle-attempts") == "2"
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_replay_is_followed_by_one_that_finishes_it(
+    scene: Scene, office: Office
+) -> None:
+    count = 600
+    scene.feed(*[(f"k{n}", f"bad{n}") for n in range(count)])
+    with running(scene.worker(scene.step())):
+        scene.settled(count)
+    command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, *[f"bad{n}" for n in range(count)])))
+    send(scene, command)
+
+    def good() -> object:
+        step = scene.step()
+        step.one = _unless({}, step)  # type: ignore[method-assign]
+        return step
+
+    dying = Driven(scene.worker(good(), batch_max_records=50))  # type: ignore[arg-type]
+    dying.open()
+    dying.until(lambda: len(scene.outputs()) > 100)
+    dying.abandon()
+    assert len(scene.outputs()) < count
+    with running(scene.worker(good())):  # type: ignore[arg-type]
+        scene.drained()
+        eventually(lambda: len(outcomes(scene, command)) == count, "the receipt is complete")
+    assert set(outcomes(scene, command)) == {"emitted"}
+    assert len(scene.outputs()) == len(set(scene.outputs())) == count
+
+
+def test_a_discarded_entry_leaves_a_marker_and_frees_its_key(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"), ("a", "waits"))
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        command = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")))
+        send(scene, command)
+        scene.drained()
+    assert outcomes(scene, command) == ["discarded"]
+    assert scene.outputs() == ["WAITS"]
+    [marker] = scene.newest()
+    assert marker.value == b""
+    scene.move_offsets({0: 0})
+    with running(scene.worker(scene.step())):
+        eventually(lambda: len(scene.outputs()) == 2, "read again: only what was not discarded")
+    assert scene.unresolved() == []
+
+
+def test_an_edited_entry_keeps_its_original_and_runs_under_a_revision_of_its_own(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"), ("a", "waits"))
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        edit = office.command(scene, Action.EDIT, Slice(0, targets(scene, "bad"), (b"still bad?",)))
+        send(scene, edit)
+        eventually(lambda: scene.header_of("still bad?", "heddle-edit") == "1", "edited")
+        assert scene.header_of("still bad?", "heddle-original") == "bad"
+        again = office.command(scene, Action.EDIT, Slice(0, targets(scene, "still bad?"), (b"good",)), run=True)
+        send(scene, again)
+        scene.drained()
+    assert scene.outputs_of("a") == ["GOOD", "WAITS"]
+    assert outcomes(scene, edit) == ["edited"]
+    assert [line.outcome for line in lines_of(scene, again.job)] == ["edited", "emitted", "emitted"]
+
+
+def test_two_edits_of_one_version_are_not_both_made(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        target = targets(scene, "bad")
+        first = office.command(scene, Action.EDIT, Slice(0, target, (b"bad: one",)))
+        second = office.command(scene, Action.EDIT, Slice(0, target, (b"bad: two",)))
+        send(scene, first, second)
+        eventually(lambda: bool(outcomes(scene, second)), "both were seen")
+    assert outcomes(scene, first) + outcomes(scene, second) == ["edited", "skipped"]
+    assert scene.unresolved() == [("dead", "bad: one", "contract")]
+
+
+@pytest.mark.parametrize(("settle_as", "outputs"), [("applied", []), ("not-applied", ["MAYBE"])])
+def test_an_unknown_effect_is_decided_by_a_person(
+    scene: Scene, office: Office, settle_as: str, outputs: list[str]
+) -> None:
+    step = scene.step()
+    unknown = [True]
+
+    def before(_: Record) -> None:
+        if unknown:
+            raise UnknownEffectError("the answer is lost")
+
+    step.before = before
+    scene.feed(("a", "maybe"))
+    with running(scene.worker(step)):
+        scene.settled(1)
+        assert scene.unresolved()[0][0] == "unknown"
+        unknown.clear()
+        command = office.command(scene, Action.SETTLE, Slice(0, targets(scene, "maybe")), settle_as=settle_as)
+        send(scene, command)
+        scene.drained()
+    assert outcomes(scene, command) == ["settled"]
+    assert scene.outputs() == outputs
+
+
+def test_only_what_is_unknown_can_be_settled(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        command = office.command(scene, Action.SETTLE, Slice(0, targets(scene, "bad")), settle_as="applied")
+        send(scene, command)
+        eventually(lambda: outcomes(scene, command) == ["skipped"], "refused")
+    assert scene.unresolved() == [("dead", "bad", "contract")]
+
+
+def test_imported_records_become_entries_once_and_gate_nothing(scene: Scene, office: Office) -> None:
+    foreign = Foreign("orders-dlt:2", 3, b"a", b"bad import", (("x", b"1"),), 1_000, (("heddle-code", "Boom"),))
+    with running(scene.worker(scene.step())):
+        first = office.command(scene, Action.IMPORT, Slice(0, foreign=(foreign,)))
+        second = office.command(scene, Action.IMPORT, Slice(0, foreign=(foreign,)))
+        send(scene, first)
+        eventually(lambda: outcomes(scene, first) == ["imported"], "imported")
+        send(scene, second)
+        eventually(lambda: outcomes(scene, second) == ["skipped"], "not twice")
+        scene.feed(("a", "flows on"))
+        scene.settled(1)
+        assert scene.outputs() == ["FLOWS ON"]
+        assert scene.unresolved() == [("dead", "bad import", "Boom")]
+        discard = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad import")))
+        send(scene, discard)
+        scene.drained()
+    [line] = lines_of(scene, discard.job)
+    assert line.entry == "0-3@orders-dlt:2"
+
+
+def test_what_is_not_signed_by_an_operator_known_here_is_refused_and_audited(
+    scene: Scene, office: Office, tmp_path: Path
+) -> None:
+    scene.feed(("a", "bad"))
+    mallory = make_key(tmp_path / "elsewhere", "ada")
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        good = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")))
+        unsigned = replace(good, signatures=())
+        forged = office.signed(unsigned, mallory)
+        altered = replace(good, reason="another reason")
+        other = replace(good.header, subscription="somebody-else")
+        strangers = office.signed(replace(unsigned, header=other), office.ada)
+        send(scene, unsigned, forged, altered, strangers)
+        scene.append(scene.subscription.command_topic, Record("", 0, 0, None, b"{not json", [], 0))
+        eventually(lambda: len(refusals(scene)) == 5, "all refused")
+    assert [state for state, _, _ in scene.unresolved()] == ["dead"]
+    assert {"not signed" in record.body["why"] for record in refusals(scene)} == {True, False}
+
+
+def test_a_plan_of_another_handler_is_refused(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        send(scene, office.command(scene, Action.REPLAY, Slice(0, targets(scene, "bad")), handler="older"))
+        eventually(lambda: bool(refusals(scene)), "refused")
+    assert "handler has changed" in refusals(scene)[0].body["why"]
+
+
+def test_a_command_expires(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+    command = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")), expires_in_s=-1)
+    send(scene, command)
+    with running(scene.worker(scene.step())):
+        eventually(lambda: outcomes(scene, command) == ["expired"], "accounted for")
+    assert [state for state, _, _ in scene.unresolved()] == ["dead"]
+
+
+def test_where_two_must_sign_nothing_happens_before_the_second_has(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        command = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")), approvals=2)
+        send(scene, command, command)  # the same person twice is one
+        eventually(lambda: len([r for r in scene.audit() if r.kind == "command"]) == 2, "both were read")
+        assert lines_of(scene, command.job) == []
+        bare = replace(command, kind=Kind.APPROVE, signatures=(), index=-1, slice=None)
+        send(scene, office.signed(bare, office.grace))
+        eventually(lambda: bool(lines_of(scene, command.job)), "done")
+    assert outcomes(scene, command) == ["discarded"]
+
+
+def test_an_approval_still_counts_after_a_restart(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        command = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")), approvals=2)
+        send(scene, command)
+        eventually(lambda: any(r.kind == "command" for r in scene.audit()), "waits for approval")
+        scene.feed(("b", "fine"))
+        scene.settled(2)
+    bare = replace(command, kind=Kind.APPROVE, signatures=(), index=-1, slice=None)
+    send(scene, office.signed(bare, office.grace))
+    with running(scene.worker(scene.step())):
+        eventually(lambda: outcomes(scene, command) == ["discarded"], "done by the successor")
+
+
+def test_a_job_that_fails_too_often_stops_itself_and_accounts_for_the_rest(scene: Scene, office: Office) -> None:
+    scene.feed(*[(f"k{n}", f"bad{n}") for n in range(100)])
+    with running(scene.worker(scene.step(), batch_max_records=10)):
+        scene.settled(100)
+        everything = targets(scene, *[f"bad{n}" for n in range(100)])
+        command = office.command(scene, Action.REPLAY, Slice(0, everything), max_failed=0.3)
+        send(scene, command)
+        eventually(lambda: len(outcomes(scene, command)) == 100, "accounted for")
+    found = outcomes(scene, command)
+    assert 20 <= found.count("failed-again") <= 40
+    assert found.count("cancelled") == 100 - found.count("failed-again")
+
+
+def test_a_cancelled_job_runs_no_further(scene: Scene, office: Office) -> None:
+    scene.feed(*[(f"k{n}", f"bad{n}") for n in range(50)])
+    with running(scene.worker(scene.step())):
+        scene.settled(50)
+        everything = targets(scene, *[f"bad{n}" for n in range(50)])
+        command = office.command(scene, Action.REPLAY, Slice(0, everything), rate_per_s=2.0)
+        send(scene, command)
+        eventually(lambda: bool(outcomes(scene, command)), "it began")
+        bare = replace(command, kind=Kind.CANCEL, signatures=(), index=-1, slice=None)
+        send(scene, office.signed(bare, office.grace))
+        eventually(lambda: len(outcomes(scene, command)) == 50, "accounted for")
+    assert outcomes(scene, command).count("cancelled") > 30
+
+
+def test_a_follower_that_was_ordered_too_is_accounted_for_when_its_head_fails(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"), ("a", "waits"))
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "bad", "waits")))
+        send(scene, command)
+        eventually(lambda: len(outcomes(scene, command)) == 2, "both accounted for")
+    assert outcomes(scene, command) == ["failed-again", "skipped"]
+    assert lines_of(scene, command.job)[-1].code == "blocked"
+
+
+def test_retrying_entries_run_before_their_time_when_they_are_told_to(scene: Scene, office: Office) -> None:
+    step = scene.step()
+    down = [True]
+
+    def before(_: Record) -> None:
+        if down:
+            raise TransientError("reset")
+
+    step.before = before
+    scene.feed(("a", "one"))
+    with running(scene.worker(step)):
+        scene.settled(1)
+        assert scene.unresolved() == [("retrying", "one", "transient")]
+        down.clear()
+        command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "one")))
+        send(scene, command)
+        scene.drained()
+    assert outcomes(scene, command) == ["emitted"]
+
+
+def test_a_command_for_another_partition_than_its_slice_is_refused(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        send(scene, office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad"))), partition=1)
+        eventually(lambda: bool(refusals(scene)), "refused")
+    assert [state for state, _, _ in scene.unresolved()] == ["dead"]
