@@ -85,6 +85,15 @@ def test_a_discarded_head_releases_what_waits_behind_it() -> None:
     assert (ids(in_the_middle), in_the_middle.followers) == (["0-2"], 0)
 
 
+def test_nothing_follows_what_is_not_resolved_by_the_plan() -> None:
+    lane = [entry(1), entry(2, state=WAITING)]
+    unsure = [entry(1, state=UNKNOWN), entry(2, state=WAITING)]
+    assert plan(lane[:1], lane, Action.EDIT).followers == 0
+    assert plan(lane[:1], lane, Action.EDIT, run=True).followers == 1
+    assert plan(unsure[:1], unsure, Action.SETTLE, settle_as="not-applied").followers == 0
+    assert plan(unsure[:1], unsure, Action.SETTLE, settle_as="applied").followers == 1
+
+
 def test_what_the_action_cannot_be_done_with_is_left_out_and_said() -> None:
     lane = [entry(1, state=UNKNOWN), entry(2, state=WAITING)]
     made = plan([*lane, entry(5, "x", State.DISCARDED), entry(6, "y", RETRYING)], lane)

@@ -137,6 +137,11 @@ def runs(header: PlanHeader) -> bool:
     return header.action is Action.REPLAY or header.run
 
 
+def releases(header: PlanHeader) -> bool:
+    """Whether what waits behind a target may run once the plan has succeeded."""
+    return runs(header) or header.action is Action.DISCARD or header.settle_as == "applied"
+
+
 def make_plan(
     header: PlanHeader, chosen: Sequence[EntryView], every: Iterable[EntryView], *,
     topic_id: str, ordered: bool, canary: int = 0, bodies: Bodies | None = None,
@@ -150,7 +155,7 @@ def make_plan(
     if header.action is Action.REPLAY:
         taken += [view for view in lanes.ahead_of(taken) if place_of(view) not in selected]
     targets = tuple(_planned(view, place_of(view) not in selected) for view in sorted(taken, key=place_key))
-    followers = list(lanes.behind(targets))
+    followers = list(lanes.behind(targets)) if releases(header) else []
     return ReplayPlan(
         header,
         tuple(_slices(targets, canary, bodies)),

@@ -120,8 +120,10 @@ class Pursuit:
         return True
 
     def _followers_done(self, news_s: float) -> bool:
-        """They come right after their head, unless that failed again: a while without news ends the wait."""
-        if len(self.receipt.followers) >= self._plan.followers or self.receipt.failed:
+        """They come right after their head, unless that failed again: a while without news ends the wait. Those of an
+        edited head run by themselves, and no line of theirs names the job."""
+        expected = 0 if self._plan.header.run else self._plan.followers
+        if len(self.receipt.followers) >= expected or self.receipt.failed:
             return True
         return time.monotonic() - news_s > FOLLOWERS_QUIET_S
 
