@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from heddle.cli.main import main
 from heddle.cli.stack import app
 from heddle.local import process, warden
+from heddle.operators import OperatorKey, Operators
 
 pytestmark = pytest.mark.stack
 
@@ -87,6 +88,9 @@ def test_a_day_with_the_local_stack(project: Project) -> None:
     assert password not in up.out + up.err
     assert (project.root / ".heddle" / "secrets" / "ledger" / "dsn").read_text().strip() == state["dsn"]
     assert (project.root / ".heddle" / "secrets" / "crm" / "hook").read_text().startswith("whsec_")
+    operator = OperatorKey.load().name
+    assert f"operator  made   {operator}" in up.err
+    assert Operators.load(project.root, local=True).names == [operator]
     with psycopg.connect(state["dsn"], autocommit=True) as connection:
         connection.execute("CREATE TABLE kept ()")
 

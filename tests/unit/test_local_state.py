@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heddle.audit import audit_key
 from heddle.errors import UsageError
 from heddle.local import Runtime, Stack, find_stack
 from heddle.local.places import is_reachable
@@ -76,7 +77,7 @@ def test_the_state_file_is_private_and_complete(project: Path, stack: Stack) -> 
 
 
 def test_secrets_are_made_once_private_and_resolvable(project: Path, stack: Stack) -> None:
-    assert write_secrets(project / ".heddle", CONFIG, stack) == ["crm/webhook"]
+    assert write_secrets(project / ".heddle", CONFIG, stack) == ["audit/key", "crm/webhook"]
     folder = project / ".heddle" / "secrets"
     assert [mode(folder), mode(folder / "crm"), mode(folder / "crm" / "webhook")] == [0o700, 0o700, 0o600]
     first = secret("crm/webhook").resolve()
@@ -85,6 +86,13 @@ def test_secrets_are_made_once_private_and_resolvable(project: Path, stack: Stac
     assert secret("ledger/dsn").resolve() == stack.dsn
     assert write_secrets(project / ".heddle", CONFIG, stack) == []
     assert secret("crm/webhook").resolve() == first
+
+
+def test_the_audit_trail_gets_a_key_that_stays(project: Path, stack: Stack) -> None:
+    assert write_secrets(project / ".heddle", {}, stack) == ["audit/key"]
+    key = audit_key()
+    assert write_secrets(project / ".heddle", {}, stack) == []
+    assert audit_key() == key
 
 
 def test_the_database_secret_follows_its_port(project: Path, stack: Stack) -> None:

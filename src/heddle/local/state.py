@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from heddle.audit.key import NAME as AUDIT_KEY
 from heddle.errors import UsageError
 from heddle.local.stack import Stack
 
@@ -39,7 +40,8 @@ def clear_state(state_dir: Path) -> None:
 
 
 def write_secrets(state_dir: Path, config: Mapping[str, Any], stack: Stack) -> list[str]:
-    """Make the secrets that [tool.heddle.local.secrets] names, and return the names of those that were missing.
+    """Make the audit trail's key and the secrets that [tool.heddle.local.secrets] names, and return the names of those
+    that were missing.
 
     "random" is made once: a webhook secret in Standard Webhooks' form. "postgres" is the stack's address, which may
     change with its port, and is written at every start."""
@@ -65,7 +67,7 @@ def _wanted(config: Mapping[str, Any]) -> dict[str, str]:
             )
         if not all(part.strip(".") for part in name.split("/")):
             raise UsageError(f"[tool.heddle.local.secrets]: {name!r} is no secret's name")
-    return dict(table)
+    return {AUDIT_KEY: "random"} | dict(table)
 
 
 def _make_private(top: Path, folder: Path) -> None:
