@@ -153,7 +153,7 @@ class _Compiler:
                 return ast.parse(self._parsed, mode="eval").body
         except SyntaxError as error:
             raise WhereError(
-                f"--where, character {error.offset or 1}: {error.msg}",
+                f"--where, character {error.offset or len(self.text) + 1}: {error.msg}",
                 hint="for example: --where 'value.product == \"GTXPro\" and attempts >= 3'",
             ) from None
         except (ValueError, RecursionError, MemoryError):
@@ -187,6 +187,9 @@ class _Compiler:
                     node = node.value
                 case ast.Subscript(slice=ast.Constant(value=str() | int() as step)) if not isinstance(step, bool):
                     steps.append(step)
+                    node = node.value
+                case ast.Subscript(slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as back))):
+                    steps.append(-back)
                     node = node.value
                 case ast.Subscript():
                     raise self._error(node, "only a position or a quoted name stands in brackets")
