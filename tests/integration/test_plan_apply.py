@@ -19,11 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 
 from building import record, types_of, write_contract
 
+from heddle.audit.record import MAX_BYTES
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import Admin, Broker, Outgoing, Record, TopicSpec
 from heddle.broker.memory import MemoryBroker
 from heddle.contracts import ConfluentRegistry, Contract, MemoryRegistry, Registry, load_contracts
 from heddle.contracts.types import write
+from heddle.delivery.command import MAX_SLICE_BYTES
 from heddle.delivery.envelope import Envelope
 from heddle.delivery.envelope import State as EntryState
 from heddle.delivery.subscription import subscription_of
@@ -31,7 +33,7 @@ from heddle.errors import Failure, FailureClass, UsageError
 from heddle.event import Draft
 from heddle.integration import Component, Flow, Sink, SinkWriter, Source
 from heddle.operations.dead_letter_topics import DeadLetterTopics
-from heddle.operations.declared import declared_topics
+from heddle.operations.declared import ENVELOPE_BYTES, declared_topics
 from heddle.operations.plan import Plan, PlanChangedError, PlanRefusedError, State, apply, make_plan
 from heddle.project import Project
 from heddle.settings import Settings
@@ -190,9 +192,7 @@ def test_what_is_missing_is_made_once(world: World, app: App) -> None:
         ".thing.v1",
         ".other.v1",
         "-hooks.raw",
-        "-hooks.dlq",
-        "-flow.dlq",
-        "-sink.dlq",
+        *(f"-{name}.{own}" for name in ("hooks", "flow", "sink") for own in ("dlq", "commands", "audit")),
         ".thing.v1-value",
         ".other.v1-value",
         "-sink",
@@ -207,20 +207,34 @@ def test_what_is_missing_is_made_once(world: World, app: App) -> None:
     assert world.registry.compatibility(f"{app.topic}-value") == "BACKWARD"
 
 
-def test_dead_letter_topics_are_as_the_guarantees_say(world: World, app: App) -> None:
+def test_topics_of_a_subscription_are_as_the_guarantees_say(world: World, app: App) -> None:
     apply(app.plan(world))
-    topics = world.admin.topics(
-        [app.topic, f"{app.prefix}-flow.dlq", f"{app.prefix}-hooks.dlq", f"{app.prefix}-hooks.raw"]
-    )
-    dead = topics[f"{app.prefix}-flow.dlq"]
-    assert dead.partitions == topics[app.topic].partitions == 3
-    assert topics[f"{app.prefix}-hooks.dlq"].partitions == topics[f"{app.prefix}-hooks.raw"].partitions == 6
-    assert dead.config["cleanup.policy"] == "compact"
-    assert dead.config["min.compaction.lag.ms"] == "3600000"
-    assert dead.config["min.cleanable.dirty.ratio"] == "0.1"
-    assert int(dead.config["segment.bytes"]) <= 2**24
-    assert int(dead.config["max.message.bytes"]) > int(topics[app.topic].config["max.message.bytes"])
-    assert topics[f"{app.prefix}-hooks.raw"].config["retention.ms"] == str(7 * 24 * 3_600_000)
+    flow, hooks = f"{app.prefix}-flow", f"{app.prefix}-hooks"
+    own = {name: [f"{name}.{own}" for own in ("dlq", "commands", "audit")] for name in (flow, hooks)}
+    topics = world.admin.topics([app.topic, f"{hooks}.raw", *own[flow], *own[hooks]])
+    assert {topics[name].partitions for name in own[flow]} == {topics[app.topic].partitions} == {3}
+    assert {topics[name].partitions for name in own[hooks]} == {topics[f"{hooks}.raw"].partitions} == {6}
+    assert {topics[name].config["message.timestamp.type"] for name in own[flow]} == {"LogAppendTime"}
+    assert topics[f"{hooks}.raw"].config["retention.ms"] == str(7 * 24 * 3_600_000)
+
+    dead, commands, audit = (topics[name].config for name in own[flow])
+    assert dead["cleanup.policy"] == "compact"
+    assert dead["min.compaction.lag.ms"] == "3600000"
+    assert dead["min.cleanable.dirty.ratio"] == "0.1"
+    assert int(dead["segment.bytes"]) <= 2**24
+    assert (commands["cleanup.policy"], commands["retention.ms"]) == ("delete", str(14 * 24 * 3_600_000))
+    assert (audit["cleanup.policy"], audit["retention.ms"], audit["retention.bytes"]) == ("delete", "-1", "-1")
+
+
+def test_what_may_come_in_may_be_parked_edited_and_commanded(app: App) -> None:
+    """An edited entry holds two bodies, a command one as base64; the audit trail does not grow with events."""
+    for kilobytes in (1, 5_000):
+        app.write(toml=f"[topic]\npartitions = 3\nmax_message_bytes = {kilobytes * 1024}\n")
+        largest = {topic.name: int(topic.config["max.message.bytes"]) for topic in app.topics()}
+        flow, body = f"{app.prefix}-flow", largest[app.topic]
+        assert largest[f"{flow}.dlq"] == 2 * body + ENVELOPE_BYTES
+        assert largest[f"{flow}.commands"] >= max(body * 4 // 3 + ENVELOPE_BYTES, 2 * MAX_SLICE_BYTES)
+        assert largest[f"{flow}.audit"] >= 2 * MAX_BYTES
 
 
 def test_changed_settings_are_shown_field_by_field_and_altered(world: World, app: App) -> None:
@@ -367,7 +381,7 @@ def test_tables_that_cannot_serve_are_refused(app: App) -> None:
 def test_elsewhere_topics_have_three_replicas_of_which_two_must_hold(app: App) -> None:
     contracts: list[Contract] = load_contracts(app.root)
     topics = declared_topics(app.project(), contracts, Settings(local=False))
-    assert len(topics) == 6
+    assert len(topics) == 3 + 3 * len(app.project().components)
     assert {topic.replication for topic in topics} == {3}
     assert {topic.config["min.insync.replicas"] for topic in topics} == {"2"}
     assert {topic.replication for topic in declared_topics(app.project(), contracts, LOCAL)} == {1}

@@ -1,4 +1,4 @@
-"""The topics that a project declares: its contracts', its sources' raw ones, and a dead-letter topic per component."""
+"""The topics that a project declares: its contracts', its sources' raw ones, and three beside each subscription's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from heddle.broker.log import TopicSpec
 from heddle.contracts import Contract
-from heddle.delivery.subscription import subscription_of
+from heddle.delivery.subscription import Subscription, subscription_of
 from heddle.errors import UsageError
 from heddle.project import Project
 from heddle.settings import Settings
@@ -17,6 +17,10 @@ HOUR_MS: Final = 3_600_000
 ENVELOPE_BYTES: Final = 256 * 1024
 # What headers may add to an event or to a raw delivery.
 HEADERS_BYTES: Final = 64 * 1024
+# A client puts up to 1,000,000 bytes into one batch, which is what the broker weighs; several audit records of a
+# transaction, and a command with many bodies, come close to that.
+BATCH_BYTES: Final = 2 * 2**20
+COMMANDS_KEPT_HOURS: Final = 14 * 24
 
 _RAW_DEFAULTS: Final = {"partitions": 6, "retention_hours": 168}
 
@@ -34,8 +38,7 @@ def declared_topics(project: Project, contracts: Sequence[Contract], settings: S
                 f"{component.name} reads {subscription.topic}, which no contract of this project declares",
                 hint="keep the contract's files under schemas/ of this project",
             )
-        name = subscription.dead_letter_topic
-        specs[name] = TopicSpec(name, source.partitions, source.replication, _dead_letter_config(source, settings))
+        specs |= {spec.name: spec for spec in _own_topics(subscription, source, settings)}
     return sorted(specs.values(), key=lambda spec: spec.name)
 
 
@@ -59,7 +62,19 @@ def _inputs(project: Project, contracts: Sequence[Contract], settings: Settings)
         yield TopicSpec(source.raw_topic, partitions, replication, config | _durability(settings))
 
 
-def _dead_letter_config(source: TopicSpec, settings: Settings) -> dict[str, str]:
+def _own_topics(subscription: Subscription, source: TopicSpec, settings: Settings) -> Iterator[TopicSpec]:
+    """What a partition's owner keeps beside its input, partition by partition. Times in them are the broker's."""
+    configs = {
+        subscription.dead_letter_topic: _dead_letter_config(source),
+        subscription.command_topic: _command_config(source),
+        subscription.audit_topic: _audit_config(),
+    }
+    for name, config in configs.items():
+        config = config | {"message.timestamp.type": "LogAppendTime"} | _durability(settings)
+        yield TopicSpec(name, source.partitions, source.replication, config)
+
+
+def _dead_letter_config(source: TopicSpec) -> dict[str, str]:
     """Compacted soon and in small steps: an entry's newest version is its state, and workers read the whole
     partition when they take it over. The compaction lag keeps every version readable for an hour."""
     return {
@@ -68,8 +83,32 @@ def _dead_letter_config(source: TopicSpec, settings: Settings) -> dict[str, str]
         "segment.ms": str(HOUR_MS),
         "min.compaction.lag.ms": str(HOUR_MS),
         "min.cleanable.dirty.ratio": "0.1",
-        "max.message.bytes": str(int(source.config["max.message.bytes"]) + ENVELOPE_BYTES),
-    } | _durability(settings)
+        "max.message.bytes": str(_twice(source)),
+    }
+
+
+def _command_config(source: TopicSpec) -> dict[str, str]:
+    """A command that nobody has taken for so long has expired anyway."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": _retention_ms(COMMANDS_KEPT_HOURS),
+        "max.message.bytes": str(max(_twice(source), BATCH_BYTES)),
+    }
+
+
+def _audit_config() -> dict[str, str]:
+    """Kept for ever, whatever the cluster's own limits are: a chain that loses its beginning proves less."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "max.message.bytes": str(BATCH_BYTES),
+    }
+
+
+def _twice(source: TopicSpec) -> int:
+    """An edited entry keeps its original beside the revision; a command holds a new body as base64."""
+    return 2 * int(source.config["max.message.bytes"]) + ENVELOPE_BYTES
 
 
 def _durability(settings: Settings) -> dict[str, str]:
