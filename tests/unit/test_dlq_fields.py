@@ -81,13 +81,13 @@ def test_lists_maps_and_unions_are_walked_by_their_values() -> None:
     assert marks(found) == {"lines[0].price": Mark.MISSING, "lines[1].price": Mark.MISSING, "either": Mark.WRONG_TYPE}
     assert not marks(rows(writer, writer, value))
     assert "either" not in marks(rows(writer, reader, value | {"either": Chosen(0, None)}))
-    assert [row.path for row in rows(writer, reader, value | {"lines": []}).values()][0] == "lines"
+    assert "lines" in rows(writer, reader, value | {"lines": []})
 
 
 def test_another_contracts_record_is_told_whole() -> None:
     found = rows(thing(("id", "string"), name="Other"), thing(("id", "string")), {"id": "a"})
-    assert list(found.values())[0].mark is Mark.WRONG_TYPE
     assert list(found) == [""]
+    assert found[""].mark is Mark.WRONG_TYPE
 
 
 def test_without_a_contract_nothing_is_marked() -> None:
