@@ -162,7 +162,7 @@ def test_a_page_holds_the_newest_over_all_partitions_and_says_what_it_did_not_co
     assert 20 <= found.count < 1610
     everything = page(scene, limit=None)
     assert (everything.complete, everything.count, len(everything.entries)) == (True, 1610, 1610)
-    assert names(page(scene, selection(key="k3"))) == ["1-3", "0-3"]
+    assert sorted(names(page(scene, selection(key="k3")))) == ["0-3", "1-3"]
     assert page(scene, selection(key="k3")).complete
 
 
