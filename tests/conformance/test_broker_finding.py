@@ -180,6 +180,24 @@ def test_what_retention_took_is_missing_from_a_fetch(world: World) -> None:
     assert reader.tails(topic, [0], TIMEOUT_S) == {0: None}
 
 
+@pytest.mark.stack
+def test_retention_may_take_records_while_they_are_looked_for(kafka_world: KafkaWorld) -> None:
+    topic, reader = kafka_world.topic(), kafka_world.reader()
+    kafka_world.write(topic, *[str(n).encode() for n in range(10)])
+    assert isinstance(reader, KafkaReader)
+    ask, take_next = reader._client.bounds, [11, 5, 5, 5, 3, 0]  # the last first
+
+    def bounds(topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
+        answer = ask(topic, partition, timeout_s)
+        if answer[0] < 11:
+            kafka_world.delete_before(topic, partition, take_next.pop())
+        return answer
+
+    reader._client.bounds = bounds  # type: ignore[method-assign]
+    assert values_at(reader.fetch(topic, 0, [1, 4, 6], TIMEOUT_S)) == {6: b"6"}
+    assert reader.tails(topic, [0], TIMEOUT_S) == {0: None}
+
+
 def test_what_compaction_took_is_missing_from_a_fetch(world: World) -> None:
     topic, producer = world.topic(cleanup_policy="compact"), world.producer()
     producer.begin()

@@ -204,7 +204,8 @@ def test_no_broker_is_told_with_its_reason() -> None:
 def test_refused_credentials_are_no_outage(stack: Stack) -> None:
     settings = Settings(bootstrap_servers=stack.bootstrap_servers, kafka=SASL, kafka_password=SecretStr("hidden"))
     broker = KafkaBroker(settings)
-    for call in [*clients(broker), lambda: broker.admin().topics(["t"])]:
+    asking = [lambda: broker.admin().topics(["t"]), lambda: broker.admin().topic_names()]
+    for call in [*clients(broker), *asking]:
         with pytest.raises(AuthError) as caught:
             call()
         assert "hidden" not in str(caught.value)

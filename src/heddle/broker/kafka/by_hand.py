@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from confluent_kafka import Consumer as Client
@@ -13,9 +13,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from heddle.broker.kafka.config import reader_config
 from heddle.broker.kafka.failures import PASSING, UNKNOWN_TOPIC, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of
-from heddle.errors import HeddleError
+from heddle.errors import BrokerDownError, HeddleError
 from heddle.settings import Settings
 
+_POLL_S = 0.1
+_BATCH = 200  # more makes the garbage collector walk over records that are in use
 _SLICE_S = 1.0
 _SLICE_SLACK_S = 0.1
 _ASK_TIMEOUT_S = 10.0
@@ -48,6 +50,31 @@ class ByHand:
         """Records and events as they come, at most `max_messages`."""
         with translated(f"reading {self.topic}", self._reasons):
             return self._client.consume(max_messages, wait_s)
+
+    def read(
+        self, topic: str, positions: dict[int, int], ends: Mapping[int, int], timeout_s: float
+    ) -> Generator[Messages, None, None]:
+        """What comes from `positions` on, until each is past its end; moves them on. Read it to its end, or close it.
+
+        Ends lie at or before the last stable offset; what lies behind one may come too. `BrokerDownError` when nothing
+        comes for `timeout_s`."""
+        if all(positions[partition] >= end for partition, end in ends.items()):
+            return
+        self.assign(topic, positions)
+        deadline = time.monotonic() + timeout_s
+        try:
+            while any(positions[partition] < end for partition, end in ends.items()):
+                messages = self.take(1, _POLL_S)
+                messages += self.take(_BATCH, 0)
+                if problem := self.problem(messages):
+                    raise problem
+                if _advance(positions, messages):
+                    deadline = time.monotonic() + timeout_s
+                    yield messages
+                elif time.monotonic() > deadline:
+                    raise BrokerDownError(f"reading {topic} took too long", hint="check the brokers")
+        finally:
+            self.assign(topic, {})
 
     def problem(self, messages: Messages) -> HeddleError | None:
         """The first event among them that this consumer will not mend by itself."""
@@ -107,3 +134,21 @@ class ByHand:
         problem = self._client.list_topics(topic, _ASK_TIMEOUT_S).topics[topic].error
         if problem is not None:
             raise KafkaException(problem)
+
+
+def _advance(positions: dict[int, int], messages: Messages) -> bool:
+    """Whether that moved a position. The tail before an end may be a transaction marker or aborted records, which bring
+    no message: the partition's end-of-file event, or a later record, then says that we are through."""
+    has_moved = False
+    for message in messages:
+        partition, offset, error = message.partition(), message.offset(), message.error()
+        if partition not in positions or offset is None:
+            continue
+        if error is None:
+            positions[partition] = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:
+            positions[partition] = offset
+        else:
+            continue
+        has_moved = True
+    return has_moved

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-
-from confluent_kafka import KafkaError
 
 from heddle.broker.kafka.by_hand import ByHand, Messages
 from heddle.broker.kafka.records import records_of
 from heddle.broker.log import Record
-from heddle.errors import BrokerDownError
 from heddle.settings import Settings
 
-_POLL_S = 0.1
-_BATCH = 200
 _SKIP_BYTES = 512 * 2**10  # takes about as long to read as another assignment does
 _HEADERS_BYTES = 500  # of a record, by guess
 _FIRST_STRIDE = 8
@@ -45,7 +39,7 @@ class Finder:
         end, missing = offsets[-1] + 1, deque(offsets)
         while missing:
             positions = {partition: missing[0]}
-            with closing(self._read(topic, positions, {partition: end}, timeout_s)) as reading:
+            with closing(self._client.read(topic, positions, {partition: end}, timeout_s)) as reading:
                 for messages in reading:
                     records = [m for m in messages if m.error() is None]
                     found.update((r.offset, r) for r in records_of(topic, [m for m in records if m.offset() in wanted]))
@@ -64,7 +58,7 @@ class Finder:
         while missing:
             starts = {p: max(bounds[p][0], bounds[p][1] - stride) for p in missing}
             ends = {p: bounds[p][1] for p in missing}
-            for messages in self._read(topic, dict(starts), ends, timeout_s):
+            for messages in self._client.read(topic, dict(starts), ends, timeout_s):
                 found.update(_last_records(topic, messages, ends))
             missing = {p for p in missing if found[p] is None and starts[p] > bounds[p][0]}
             stride *= _STRIDE_GROWTH
@@ -72,27 +66,6 @@ class Finder:
 
     def close(self) -> None:
         self._client.close()
-
-    def _read(
-        self, topic: str, positions: dict[int, int], ends: Mapping[int, int], timeout_s: float
-    ) -> Generator[Messages, None, None]:
-        """What comes from `positions` on, until each is past its end; moves them on."""
-        self._client.assign(topic, positions)
-        deadline = time.monotonic() + timeout_s
-        try:
-            while any(positions[p] < end for p, end in ends.items()):
-                messages = self._client.take(1, _POLL_S)
-                messages += self._client.take(_BATCH, 0)
-                if problem := self._client.problem(messages):
-                    raise problem
-                if messages:
-                    _advance(positions, messages)
-                    deadline = time.monotonic() + timeout_s
-                    yield messages
-                elif time.monotonic() > deadline:
-                    raise BrokerDownError(f"reading {topic} took too long", hint="check the brokers")
-        finally:
-            self._client.assign(topic, {})
 
 
 class _RecordSize:
@@ -108,18 +81,6 @@ class _RecordSize:
     @property
     def mean_bytes(self) -> float:
         return self._bytes / max(self._records, 1) + _HEADERS_BYTES
-
-
-def _advance(positions: dict[int, int], messages: Messages) -> None:
-    """The tail before an end may be a transaction marker or aborted records, which bring no message: the partition's
-    end-of-file event, or a later record, then says that we are through."""
-    for message in messages:
-        partition, offset, error = message.partition(), message.offset(), message.error()
-        if partition in positions and offset is not None:
-            if error is None:
-                positions[partition] = max(positions[partition], offset + 1)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                positions[partition] = max(positions[partition], offset)
 
 
 def _last_records(topic: str, messages: Messages, ends: Mapping[int, int]) -> dict[int, Record]:

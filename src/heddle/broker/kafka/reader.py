@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +17,6 @@ from heddle.broker.log import BEGINNING, END, FIRST_RECORD_WAIT_S, Newest, Recor
 from heddle.errors import BrokerDownError, HeddleError, OffsetLostError
 from heddle.settings import Settings
 
-_BATCH = 200  # more makes the garbage collector walk over records that are in use
-_POLL_S = 0.1
 _SETTLE_POLL_S = 0.005
 _ASSIGN_TIMEOUT_S = 10.0
 _LEAST_S = 0.1
@@ -30,7 +29,9 @@ class KafkaReader:
         self._deferred: HeddleError | None = None
 
     def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
-        self._assign(topic, {partition: self._absolute(topic, partition, at) for partition, at in offsets.items()})
+        absolute = {partition: self._absolute(topic, partition, offset) for partition, offset in offsets.items()}
+        self._deferred = None
+        self._client.assign(topic, absolute)
 
     def consume(
         self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
@@ -55,13 +56,9 @@ class KafkaReader:
             self._settle(topic, partition, time.monotonic() + timeout_s)
         first, end = self._client.bounds(topic, partition, timeout_s)
         start = first if start == BEGINNING else start
-        if start >= end:
-            return
-        self._assign(topic, {partition: start})
-        try:
-            yield from self._read_until(end, timeout_s)
-        finally:
-            self._assign(topic, {})
+        with closing(self._stretch(topic, partition, start, end, timeout_s)) as stretch:
+            for messages in stretch:
+                yield from (record for record in records_of(topic, messages) if record.offset < end)
 
     def read_range(
         self, topic: str, partition: int, timeout_s: float, start: int = BEGINNING, *, settled: bool = False
@@ -102,13 +99,13 @@ class KafkaReader:
                 found += records_of(topic, [m for m in messages if m.offset() in wanted and m.error() is None])
         return found[::-1]
 
-    def _stretch(self, topic: str, partition: int, start: int, end: int, timeout_s: float) -> Iterator[Messages]:
-        if start < end:
-            self._assign(topic, {partition: start})
-            try:
-                yield from self._messages_until(end, timeout_s)
-            finally:
-                self._assign(topic, {})
+    def _stretch(
+        self, topic: str, partition: int, start: int, end: int, timeout_s: float
+    ) -> Generator[Messages, None, None]:
+        """The records from `start` up to `end`, and events among them; leaves nothing assigned."""
+        self._deferred = None
+        with closing(self._client.read(topic, {partition: start}, {partition: end}, timeout_s)) as reading:
+            yield from reading
 
     def fetch(self, topic: str, partition: int, offsets: Sequence[int], timeout_s: float) -> dict[int, Record]:
         if not offsets:
@@ -170,34 +167,6 @@ class KafkaReader:
     @cached_property
     def _finder(self) -> Finder:
         return Finder(self._settings)
-
-    def _read_until(self, end: int, timeout_s: float) -> Iterator[Record]:
-        topic = self._client.topic
-        for messages in self._messages_until(end, timeout_s):
-            yield from (record for record in records_of(topic, messages) if record.offset < end)
-
-    def _messages_until(self, end: int, timeout_s: float) -> Iterator[Messages]:
-        """The tail before `end` may be a transaction marker or aborted records, which bring no message: the partition's
-        end-of-file event, or a later record, then says that we are through."""
-        topic, deadline = self._client.topic, time.monotonic() + timeout_s
-        while True:
-            messages = self._client.take(1, _POLL_S)
-            messages += self._client.take(_BATCH, 0)
-            if problem := self._client.problem(messages):
-                raise problem
-            yield messages
-            last = max(messages, key=_offset_of, default=None)
-            if last is not None:
-                offset = _offset_of(last)
-                if offset >= end or (offset == end - 1 and last.error() is None):
-                    return
-                deadline = time.monotonic() + timeout_s
-            if time.monotonic() > deadline:
-                raise BrokerDownError(f"reading {topic} to offset {end} took too long", hint="check the brokers")
-
-    def _assign(self, topic: str, offsets: Mapping[int, int]) -> None:
-        self._deferred = None
-        self._client.assign(topic, offsets)
 
     def _absolute(self, topic: str, partition: int, offset: int) -> int:
         """`END` is the end as of now, not as of the first fetch."""
