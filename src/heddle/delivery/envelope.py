@@ -8,13 +8,14 @@ original header in order, then ours under `heddle-`, replaced on each hop.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from heddle.broker.log import Outgoing, Record
 from heddle.delivery.classify import fingerprint, message_of
+from heddle.delivery.clock import SystemClock
 from heddle.errors import Failure, FormatError
 from heddle.event import LINEAGE, RESERVED_PREFIX, ParsedHeaders, event_time, parse_headers
 from heddle.secrets import redact
@@ -122,19 +123,20 @@ def original_of(record: Record) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Builds the entries of one subscription."""
+    """Builds the entries of one subscription. `wall_ms`: the clock that their times are read from."""
 
     subscription: str
     dead_letter_topic: str
     topic_id: str
     handler: str
+    wall_ms: Callable[[], int] = SystemClock().wall_ms
 
     def failed(
         self, record: Record, failure: Failure, state: State, *, retry_after_ms: int = 0, was: Entry | None = None,
         earlier: Record | None = None,
     ) -> Outgoing:  # fmt: skip
         """The entry of a record that failed. `was` and `earlier`: its entry so far, and that entry's record."""
-        now = _now()
+        now = self._now()
         error = failure.error
         first_failed = _header(earlier, FIRST_FAILED) if earlier is not None else ""
         why = {
@@ -158,7 +160,7 @@ class Envelope:
 
     def imported(self, record: Record, topic_id: str, failure: Iterable[tuple[str, str]]) -> Outgoing:
         """The dead entry of a record that another system parked."""
-        why = {LAST_FAILED: _now(), ATTEMPTS: "0"} | {name: text for name, text in failure if name in _WHY}
+        why = {LAST_FAILED: self._now(), ATTEMPTS: "0"} | {name: text for name, text in failure if name in _WHY}
         return replace(self, topic_id=topic_id)._entry(record, State.DEAD, why)
 
     def moved(self, record: Record, state: State, **changes: str) -> Outgoing:
@@ -191,6 +193,9 @@ class Envelope:
         """The tombstone."""
         key = entry_key(entry.topic_id, entry.partition, entry.offset, entry.key)
         return Outgoing(self.dead_letter_topic, key, None, (), entry.partition)
+
+    def _now(self) -> str:
+        return event_time(datetime.fromtimestamp(self.wall_ms() / 1000, UTC))
 
     def _entry(
         self, record: Record, state: State, why: dict[str, str], was: Entry | None = None, earlier: Record | None = None
@@ -261,10 +266,6 @@ def _text(data: bytes | None) -> str:
 def _bytes(text: str) -> bytes:
     # Text out of JSON may hold half a surrogate pair, which UTF-8 does not take.
     return text.encode(errors="backslashreplace")
-
-
-def _now() -> str:
-    return event_time(datetime.now(UTC))
 
 
 def _ms_of(time: bytes | None) -> int:

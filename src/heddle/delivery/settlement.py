@@ -62,6 +62,13 @@ class Interruption(NamedTuple):
     failed_alike: Sequence[tuple[bytes | None, Failure]] = ()
 
 
+class Waiting(NamedTuple):
+    """A pause: what for, and until when on the worker's monotonic clock."""
+
+    why: Interruption
+    until_s: float
+
+
 @dataclass(slots=True)
 class Settlement:
     """`failures`: key and cause of what was parked, again or for the first time.

@@ -17,6 +17,7 @@ class Watchdog:
 
     def __init__(self, on_stuck: Callable[[], None]) -> None:
         self._deadline: Callable[[], float] | None = None
+        self._ended = False
         self._changed = threading.Condition()
         self._on_stuck = on_stuck
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -30,6 +31,12 @@ class Watchdog:
         finally:
             self._set(None)
 
+    def end(self) -> None:
+        """Its thread ends; nothing is watched any more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
     def _set(self, deadline: Callable[[], float] | None) -> None:
         with self._changed:
             self._deadline = deadline
@@ -38,6 +45,8 @@ class Watchdog:
     def _watch(self) -> None:
         while True:
             with self._changed:
+                if self._ended:
+                    return
                 if self._deadline is None:
                     self._changed.wait()
                     continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from heddle.delivery.envelope import Envelope
 from heddle.delivery.judge import Judge
 from heddle.delivery.metadata import Counts
 from heddle.delivery.settle import Settler
-from heddle.delivery.settlement import Due, Event, Interruption, Settlement
+from heddle.delivery.settlement import Due, Event, Interruption, Settlement, Waiting
 from heddle.delivery.steps import Budget, Step
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.suspicion import InHand
@@ -73,7 +73,8 @@ class Worker:
     instance's name: do not restart), `UsageError` (topics missing), `AuthError`, `Stop` (a handler, the failure budget
     or order="stop"), `OffsetLostError`, `FormatError`, `BrokerError`, `BrokerDownError`.
 
-    A test that drives it calls `open`, `turn` and `close` in place of `run`."""
+    A test that drives it calls `open`, `turn` and `close` (or `abandon`) in place of `run`. Its clock may end a turn
+    that would wait, by an exception; `stand_by` goes on from there."""
 
     def __init__(
         self, subscription: Subscription, step: Step, broker: Broker, settings: Settings, *, audit_key: bytes,
@@ -106,12 +107,23 @@ class Worker:
         self._is_probing = False
         self._probes = 0
         self._full: dict[int, Full] = {}
+        self._waiting: Waiting | None = None
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
 
     @property
     def totals(self) -> Counts:
         """Live records settled by this process."""
         return self._transactions.totals
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """The pause it is in, or that it came out of and nothing has gone well since."""
+        return self._waiting
+
+    @property
+    def full(self) -> Mapping[int, Full]:
+        """Partitions that read nothing new, because their entries are at a cap."""
+        return self._full
 
     def run(self, stop: threading.Event) -> None:
         """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
@@ -135,7 +147,9 @@ class Worker:
         )
         self._producer = self._broker.producer(subscription.transactional_id(self._settings.instance))
         reader, commands = self._broker.reader(), self._broker.reader()
-        envelope = Envelope(subscription.name, subscription.dead_letter_topic, topic.topic_id, self._step.digest)
+        envelope = Envelope(
+            subscription.name, subscription.dead_letter_topic, topic.topic_id, self._step.digest, clock.wall_ms
+        )
         self._assignment = Assignment(
             subscription, topic, self._consumer, self._producer, reader, admin, self._step, self._trail, clock,
             self._settings.batch_max_records, self._log,
@@ -176,6 +190,18 @@ class Worker:
         self._summarise()
         return worked
 
+    def stand_by(self) -> None:
+        """What a pause is: group and operators are served, nothing is attempted. What was read and has not settled is
+        read again."""
+        for owned in self._assignment.owned.values():
+            owned.consumed = owned.settled
+        batch = self._requalify(Batch([], self._consumer.group_metadata()))
+        self._serve_operators(batch.group)
+
+    def abandon(self) -> None:
+        """As if the process had died: connections end, nothing is given back."""
+        self._close_parts()
+
     def close(self) -> None:
         """Give the partitions back; what cannot be given back any more says so in the log."""
         with self._watchdog.armed(within(CLOSE_LIMIT_S)):
@@ -190,6 +216,7 @@ class Worker:
                     part.close()
             except Exception as error:
                 self._log.warning("did not close cleanly", error=str(error))
+        self._watchdog.end()
 
     # What there is to do
 
@@ -219,10 +246,12 @@ class Worker:
                 self._assignment.handshake(group)
         except DependencyDownError as error:
             self._log.warning("paused: a dependency does not answer", error=str(error))
-            if self._clock.wait(self._stop, next(self._handshake_delays)):
+            delay_s = next(self._handshake_delays)
+            self._waiting = Waiting(Interruption(error), self._clock.monotonic() + delay_s)
+            if self._clock.wait(self._stop, delay_s):
                 raise _Stopped from None
         else:
-            self._handshake_delays = growing_delays()
+            self._handshake_delays, self._waiting = growing_delays(), None
 
     def _with_room(self, records: list[Record]) -> list[Record]:
         """Partitions whose entries are at their cap read nothing new until some are resolved."""
@@ -356,6 +385,7 @@ class Worker:
                 [Event(p, "paused", detail) for p in partitions & self._assignment.owned.keys()], batch.group
             )
         until_s = self._clock.monotonic() + delay_s
+        self._waiting = Waiting(why, until_s)
         while (left_s := until_s - self._clock.monotonic()) > 0:
             if self._clock.wait(self._stop, min(left_s, WAIT_MAX_S)):
                 raise _Stopped
@@ -374,7 +404,7 @@ class Worker:
         """Something came to an end: no probe is needed any more, batches grow again."""
         if self._is_probing or self._pauses:
             self._is_probing, self._pauses = False, 0
-            self._delays = growing_delays()
+            self._delays, self._waiting = growing_delays(), None
         self._bound = min(self._settings.batch_max_records, self._bound * 2)
 
     def _within_bytes(self, records: list[Record]) -> int:

@@ -23,7 +23,8 @@ class MemoryBroker(Broker):
     Clients may live in different threads. There are no heartbeats: a member that has not polled for
     `max_poll_interval_s` of `clock` is expelled, as `expire` does at once. A transaction open for longer than
     `transaction_timeout_s` is aborted and its owner fenced. `clock` gives seconds and never goes back; `now_ms` is the
-    broker's wall clock, in milliseconds since 1970: every record carries the time at which it was appended."""
+    broker's wall clock, in milliseconds since 1970: every record carries the time at which it was appended.
+    `polls_wait` False: a poll that finds nothing returns at once, for whoever drives all clients on one thread."""
 
     def __init__(
         self,
@@ -32,8 +33,9 @@ class MemoryBroker(Broker):
         now_ms: Callable[[], int] = _wall_clock_ms,
         max_poll_interval_s: float = 300.0,
         transaction_timeout_s: float = 15.0,
+        polls_wait: bool = True,
     ) -> None:
-        self._cluster = Cluster(clock, now_ms, max_poll_interval_s, transaction_timeout_s)
+        self._cluster = Cluster(clock, now_ms, max_poll_interval_s, transaction_timeout_s, polls_wait)
 
     def consumer(self, group: str, topic: str, on_release: OnRelease | None = None) -> Consumer:
         return MemoryConsumer(self._cluster, group, topic, on_release)

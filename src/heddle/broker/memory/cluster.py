@@ -37,9 +37,11 @@ class Cluster:
         now_ms: Callable[[], int],
         max_poll_interval_s: float,
         transaction_timeout_s: float,
+        polls_wait: bool,
     ) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.clock = clock
+        self.polls_wait = polls_wait
         self._now_ms = now_ms
         self.topics: dict[str, Topic] = {}
         self._groups: dict[str, Group] = {}

@@ -24,6 +24,8 @@ class Fetcher:
         self, max_records: int, max_wait_s: float, serve: Callable[[], bool], first_wait_s: float = FIRST_RECORD_WAIT_S
     ) -> list[Record]:
         """Wait for a first record, or until `serve` says that the group has changed; then wait to fill the batch."""
+        if not self._cluster.polls_wait:
+            max_wait_s = first_wait_s = 0.0
         records: list[Record] = []
         deadline = time.monotonic() + first_wait_s
         while True:
