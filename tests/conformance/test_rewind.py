@@ -173,6 +173,15 @@ def test_the_plan_says_who_may_see_things_twice(world: World, scene: Scene) -> N
     assert any(note.startswith("silent does not tell") for note in made.notes)
 
 
+def test_beyond_the_rewind_horizon_discards_are_forgotten_and_the_plan_says_so(world: World, scene: Scene) -> None:
+    end = fill(scene, 0, 1)
+    commit(world, scene, {0: Position(end, FRESH)})
+    written = datetime.fromtimestamp(times(scene)[0] / 1000, UTC)
+    for days, is_told in ((6, False), (8, True)):
+        made = plan_rewind(scene.broker, scene.subscription, Destination(), now=written + timedelta(days=days))
+        assert any("discarded or edited" in note for note in made.notes) == is_told
+
+
 def test_a_marker_that_cannot_be_read_is_written_anew_even_where_the_offset_stays(world: World, scene: Scene) -> None:
     end = fill(scene, 0, 1)
     commit(world, scene, {0: Position(end, "9:{}"), 1: Position(0, FRESH)})

@@ -16,6 +16,7 @@ from typing import Any, cast
 import orjson
 
 from heddle.broker.log import NEVER_COMMITTED, Admin, Broker, Position, Reader, Record, TopicState
+from heddle.delivery.index import MARKER_LIFETIME_MS
 from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.subscription import Subscription
 from heddle.errors import FailureClass, FormatError, HeddleError, UsageError
@@ -116,7 +117,11 @@ class RewindPlan:
 
 
 def plan_rewind(
-    broker: Broker, subscription: Subscription, to: Destination, bounds: Iterable[InboxBound] = ()
+    broker: Broker,
+    subscription: Subscription,
+    to: Destination,
+    bounds: Iterable[InboxBound] = (),
+    now: datetime | None = None,
 ) -> RewindPlan:
     """Read where the group is and compare. Changes nothing.
 
@@ -129,7 +134,8 @@ def plan_rewind(
         _check_bounds(moves, bounds)
         moves = tuple(_with_entries(admin, reader, subscription, topic, moves))
         members = admin.group_members(subscription.group)
-    notes = tuple(_notes(subscription, moves, bounds)) if moves else ()
+    horizon_ms = int((now or datetime.now(UTC)).timestamp() * 1000) - MARKER_LIFETIME_MS
+    notes = tuple(_notes(subscription, moves, bounds, horizon_ms)) if moves else ()
     return RewindPlan(subscription.name, topic.name, topic.topic_id, topic.partitions, moves, bounds, members, notes)
 
 
@@ -254,12 +260,16 @@ def _with_entries(
         yield replace(move, unresolved=len(again) - decided, decided=decided)
 
 
-def _notes(subscription: Subscription, moves: Sequence[Move], bounds: Iterable[InboxBound]) -> Iterator[str]:
+def _notes(
+    subscription: Subscription, moves: Sequence[Move], bounds: Iterable[InboxBound], horizon_ms: int
+) -> Iterator[str]:
     for move in moves:
         if move.gone:
             yield f"partition {move.partition}: {move.gone} offsets were deleted by retention before they were read"
         if move.is_unreadable:
             yield f"partition {move.partition}: the marker beside its offset cannot be read; its counts begin anew"
+    if any(move.from_ms is not None and move.from_ms < horizon_ms for move in moves):
+        yield f"what was discarded or edited before {_time(horizon_ms)} is not known any more: it runs as it was"
     for topic in subscription.writes:
         yield f"its events are written to {topic} once more, with the same ids: our sinks drop them, others may not"
     for bound in bounds:
