@@ -12,10 +12,12 @@ NAME = "audit/key"
 
 def audit_key() -> bytes:
     """32 bytes of the secret `audit/key`, whatever text it is. Raises `UsageError` saying how to make one."""
+    reference = secret(NAME)
     try:
-        text = secret(NAME).resolve()
+        text = reference.resolve()
     except UsageError as error:
-        reference = secret(NAME)
+        if reference.path.exists():  # and cannot be read, or is empty: the error says what to do
+            raise
         raise UsageError(
             f"the audit trail has no key: {error}",
             hint=f"`heddle up` makes one for the local stack; elsewhere set {reference.environment_name} to a long "

@@ -1,13 +1,14 @@
 """Audit records: what a batch did, or an operator, chained by hash (guarantees: "Audit").
 
-A record is JSON. Its hash is BLAKE2b-256 over the hash before it and its own canonical body, so that anyone verifies a
-chain without a key. Payload hashes are keyed: who can guess a payload must not be able to confirm it.
+A record is one JSON object, `{"hash":"<64 hex>","v":1,…,"prev":"<64 hex>",…}`. Its hash is BLAKE2b-256 over the same
+object without the first member, byte for byte, the hash of the record before it included: anyone verifies a chain
+without a key. Payload hashes are keyed: who can guess a payload must not be able to confirm it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -20,14 +21,18 @@ from heddle.event import event_time, parse_headers
 FORMAT_VERSION = 1
 MAX_BYTES = 512 * 1024
 """Of the lines of one record; more lines become several records, chained one after the other."""
+MAX_NAME_CHARS = 1_000
+MAX_TEXT_CHARS = 8_000
 
-_NULL = b"\xff\xff\xff\xff"
+_NULL = b"\xff\xff\xff\xff"  # no payload is that long
+_HASH, _SEAL_BYTES = b'{"hash":"', len(b'{"hash":"') + 64 + len(b'",')
 
 
 class Line(NamedTuple):
     """One event, or one run of a dead-letter entry. `offset`: in the input topic. `entry`: as people type it, without
     the subscription. `outcome`: one of the six; for entries also failed-again, skipped, discarded, edited, settled,
-    imported, revealed, expired, cancelled. `hash`: keyed, of the payload. `state`: of the entry afterwards."""
+    imported, revealed, expired, cancelled. `identity`: source, semicolon, id; a semicolon in the source is escaped.
+    `hash`: keyed, of the payload. `state`: of the entry afterwards."""
 
     offset: int
     outcome: str
@@ -62,9 +67,8 @@ class AuditTrail:
     def line(self, record: Record, outcome: str, **more: Any) -> Line:
         """With the event's identity, contract and payload hash; `more`: further fields of `Line`."""
         parsed = parse_headers(record.headers, record.topic, record.partition, record.offset, record.timestamp_ms)
-        source, event_id = parsed.identity
-        contract = parsed.type.decode(errors="backslashreplace")
-        return Line(record.offset, outcome, f"{source};{event_id}", contract, self.batch_hash((record.value,)), **more)
+        identity, contract = _name(parsed.source.replace(b";", b"%3B") + b";" + parsed.id), _name(parsed.type)
+        return Line(record.offset, outcome, identity, contract, self.batch_hash((record.value,)), **more)
 
     def batch_hash(self, values: Iterable[bytes | None]) -> str:
         """One keyed BLAKE2b-128 over all payloads in order, each with its length: null is not empty."""
@@ -82,31 +86,28 @@ class AuditTrail:
         entry_counts: Mapping[str, int], payloads: str, lines: Sequence[Line], paused: str = "",
     ) -> tuple[list[Outgoing], str]:  # fmt: skip
         """The records of a batch, and the new head. `first` to `next_offset`: its offsets; `payloads`: `batch_hash` of
-        what settled."""
-        body = {
-            "first": first,
-            "next": next_offset,
-            "counts": dict(counts),
-            "entry_counts": dict(entry_counts),
-            "payloads": payloads,
-            "paused": paused,
-        }
+        what settled. `entry_counts` and `paused` are left out where there is nothing to say."""
+        told = {"first": first, "next": next_offset, "counts": _counted(counts), "payloads": payloads}
+        entries = {"entry_counts": _counted(entry_counts), "paused": _text(paused)}
+        body = told | {name: value for name, value in entries.items() if value}
         return self._chained(partition, head, "batch", body, lines, self._actor)
 
     def event(
         self, partition: int, head: str, kind: str, detail: Mapping[str, Any], lines: Sequence[Line] = (), *,
         actor: str = "",
     ) -> tuple[list[Outgoing], str]:  # fmt: skip
-        """A record of its own: a pause, a command, a refusal, a rewind. `actor`: who, when it is not the worker."""
-        return self._chained(partition, head, kind, detail, lines, actor or self._actor)
+        """A record of its own: a pause, a command, a refusal, a rewind. `actor`: who, when it is not the worker.
+        Texts that are too long for a record are cut."""
+        return self._chained(partition, head, kind, _plain(detail), lines, actor or self._actor)
 
     def _chained(
         self, partition: int, head: str, kind: str, body: Mapping[str, Any], lines: Sequence[Line], actor: str
     ) -> tuple[list[Outgoing], str]:
-        parts = _parts(lines)
+        """Of several parts the first alone has the body."""
+        parts = list(_parts(lines))
         at = event_time(datetime.fromtimestamp(self._wall_ms() / 1000, UTC))
         records = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(parts, 1):
             document = {
                 "v": FORMAT_VERSION,
                 "kind": kind,
@@ -115,32 +116,69 @@ class AuditTrail:
                 "subscription": self._subscription,
                 "topic": self._topic,
                 "partition": partition,
-                "part": [number + 1, len(parts)],
                 "prev": head,
-                "body": body if number == 0 else {},
+                **({"part": [number, len(parts)]} if len(parts) > 1 else {}),
+                "body": body if number == 1 else {},
                 "lines": part,
             }
-            head = chained_hash(document)
-            value = orjson.dumps(document | {"hash": head})
+            value, head = _sealed(document)
             records.append(Outgoing(self._audit_topic, self._subscription.encode(), value, (), partition))
         return records, head
 
 
-def chained_hash(document: Mapping[str, Any]) -> str:
-    """Over everything in the record but its own hash, the hash before it included."""
-    unsigned = {name: value for name, value in document.items() if name != "hash"}
-    return blake2b(orjson.dumps(unsigned, option=orjson.OPT_SORT_KEYS), digest_size=32).hexdigest()
+def computed_hash(value: bytes) -> str:
+    """What the hash of a stored record has to be."""
+    return blake2b(b"{" + value[_SEAL_BYTES:], digest_size=32).hexdigest()
 
 
-def _parts(lines: Sequence[Line]) -> list[list[dict[str, Any]]]:
-    parts: list[list[dict[str, Any]]] = [[]]
+def _sealed(document: Mapping[str, Any]) -> tuple[bytes, str]:
+    content = orjson.dumps(document)
+    digest = blake2b(content, digest_size=32).hexdigest()
+    return b'%b%b",%b' % (_HASH, digest.encode(), content[1:]), digest
+
+
+def _parts(lines: Sequence[Line]) -> Iterator[list[orjson.Fragment]]:
+    """At least one, and none too large for a record."""
+    part: list[orjson.Fragment] = []
     size = 0
     for line in lines:
-        told = {name: value for name, value in line._asdict().items() if value not in ("", -1) or name == "offset"}
-        length = len(orjson.dumps(told))
-        if size + length > MAX_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(told)
-        size += length
-    return parts
+        told = orjson.dumps({n: v for n, v, usual in zip(_FIELDS, line, _USUAL, strict=True) if v != usual})
+        if part and size + len(told) > MAX_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(orjson.Fragment(told))
+        size += len(told)
+    yield part
+
+
+_FIELDS = Line._fields
+_USUAL = tuple(Line._field_defaults.get(name) for name in _FIELDS)
+
+
+def _counted(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+def _name(data: bytes) -> str:
+    """A foreign producer's headers may be as large as a record. What is cut stays one of a kind."""
+    text = data[: 4 * MAX_NAME_CHARS + 4].decode(errors="backslashreplace")  # at most four bytes are one character
+    if len(text) <= MAX_NAME_CHARS:
+        return text
+    return f"{text[: MAX_NAME_CHARS - 33]}…{blake2b(data, digest_size=16).hexdigest()}"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON takes it."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _text(text: str) -> str:
+    """Error texts may be of any length, and may hold half a surrogate pair, which JSON does not take."""
+    cut = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
+    return cut.encode(errors="backslashreplace").decode()

@@ -8,14 +8,15 @@ from typing import Any
 
 import orjson
 
-from heddle.audit.record import FORMAT_VERSION, AuditTrail, Line, chained_hash
+from heddle.audit.record import FORMAT_VERSION, AuditTrail, Line, computed_hash
 from heddle.broker.log import BEGINNING, Outgoing, Reader, Record
 from heddle.errors import FormatError
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One record, read back. `offset`: in the audit topic. `holds`: whether its hash is that of its content."""
+    """One record, read back. `offset`: in the audit topic. `hash`: of what is there; `holds`: whether the record says
+    so itself, and lies in the partition that it tells of."""
 
     kind: str
     at: str
@@ -31,21 +32,23 @@ class AuditRecord:
 
 def parse(record: Record) -> AuditRecord:
     """Raises `FormatError` for another format version, and for what is no audit record."""
+    value = record.value or b""
     try:
-        data = orjson.loads(record.value or b"")
+        data = orjson.loads(value)
         if data["v"] != FORMAT_VERSION:
             raise ValueError(data["v"])
+        found, partition = computed_hash(value), int(data["partition"])
         return AuditRecord(
             str(data["kind"]),
             str(data["at"]),
             str(data["actor"]),
-            int(data["partition"]),
+            partition,
             str(data["prev"]),
-            str(data["hash"]),
+            found,
             dict(data["body"]),
             [Line(**line) for line in data["lines"]],
             record.offset,
-            chained_hash(data) == data["hash"],
+            data["hash"] == found and partition == record.partition,
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise FormatError(
@@ -70,12 +73,11 @@ def read(
         yield parse(record)
 
 
-def first_break(records: Iterable[AuditRecord]) -> AuditRecord | None:
-    """The first record that does not continue the one before it, or is not what its hash says. The first of `records`
-    is taken as it is: what came before it may have been retired."""
-    head: str | None = None
+def first_break(records: Iterable[AuditRecord], *, head: str = "") -> AuditRecord | None:
+    """The first record that does not continue the one before it, or is not what its hash says. `head`: the hash of
+    what comes before the first of `records`; a whole trail begins with ""."""
     for record in records:
-        if not record.holds or (head is not None and record.prev != head):
+        if not record.holds or record.prev != head:
             return record
         head = record.hash
     return None
@@ -84,6 +86,7 @@ def first_break(records: Iterable[AuditRecord]) -> AuditRecord | None:
 def external_reset(
     trail: AuditTrail, partition: int, witness: str, tail: AuditRecord | None, detail: Mapping[str, Any]
 ) -> tuple[list[Outgoing], str]:
-    """Offsets or audit topic were changed by something else: told, and chained on what the topic holds."""
+    """Offsets or audit topic were changed by something else: told, and chained on what the topic holds. `detail`:
+    where the offsets stand."""
     head = "" if tail is None else tail.hash
     return trail.event(partition, head, "external-reset", {**detail, "witness": witness, "tail": head})
