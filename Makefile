@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check faults bench bench-gateway bench-sql install lock types clean
+.PHONY: demo test check faults bench bench-gateway bench-sql bench-dlq install lock types clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -25,6 +25,9 @@ bench-gateway: $(INSTALLED)
 
 bench-sql: $(INSTALLED)
 	@$(BIN)/python benchmarks/sql.py
+
+bench-dlq: $(INSTALLED)
+	@$(BIN)/python benchmarks/dead_letters.py
 
 types: $(INSTALLED)
 	@$(BIN)/heddle types

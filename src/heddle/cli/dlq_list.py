@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import closing
 from typing import Annotated
 
@@ -57,5 +58,6 @@ def _read(project: Project, settings: Settings, selection: Selection, limit: int
     broker = broker_of(settings)
     with closing(broker.admin()) as admin:
         shelves = named_shelves(admin, subscriptions_of(project), selection.names)
+    gc.disable()  # entries hold no cycles, and to look for some in a hundred thousand of them takes a while
     with closing(ConfluentRegistry(settings)) as registry, reading_progress() as tell:
         return Reading(broker, selection, Payloads(registry).value_of, tell).page(shelves, limit)

@@ -33,9 +33,10 @@ def show(
     reason: Reason = "",
     json: AsJson = False,
 ) -> None:
-    """Show one entry: its fields beside what the handler expects, why it failed, and what waits behind it.
+    """Show one entry whole: its fields, why it failed, what waits.
 
-    Classified fields are masked. --reveal shows them; who did, when and why is kept in the audit trail.
+    Each field stands beside what the handler expects. Classified ones are masked; --reveal shows them, and who did,
+    when and why is kept in the audit trail.
 
     Example: heddle dlq show deal-to-invoice/3-1042
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 from itertools import chain, islice
 
-from heddle.broker.log import Broker, Record
+from heddle.broker.log import Broker, Reader, Record
 from heddle.delivery.envelope import State
 from heddle.errors import FormatError
 from heddle.operations.dead_letters.entries import EntryView, OnProgress, Shelf, view_of
@@ -20,7 +20,8 @@ from heddle.operations.dead_letters.where import ValueOf
 
 COUNTED_RECORDS = 8_000
 """How many records of a subscription are read for the sake of its counts, beyond what its page needs."""
-READERS = 2
+PAGE_READERS, READERS = 4, 2
+"""Threads: a page is mostly waiting for the broker, everything is mostly work."""
 
 
 @dataclass(slots=True)
@@ -92,26 +93,36 @@ class Reading:
         return Page(list(overviews.values()), list(islice(newest, limit)))
 
     def _parts(self, shelves: Sequence[Shelf], limit: int | None) -> list[tuple[Overview, list[EntryView]]]:
-        """Partitions side by side: much of reading is waiting for the broker."""
+        """Partitions side by side."""
         places = [(shelf, partition) for shelf in shelves for partition in range(shelf.partitions)]
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda place: self._part(place[0], place[1], limit), places))
+        count = READERS if limit is None else PAGE_READERS
+        with ThreadPoolExecutor(count) as pool:
+            found = pool.map(lambda number: self._some_parts(places[number::count], limit), range(count))
+            return [part for parts in found for part in parts]
 
-    def _part(self, shelf: Shelf, partition: int, limit: int | None) -> tuple[Overview, list[EntryView]]:
+    def _some_parts(
+        self, places: Sequence[tuple[Shelf, int]], limit: int | None
+    ) -> list[tuple[Overview, list[EntryView]]]:
+        if not places:
+            return []
+        with closing(self.broker.reader()) as reader:
+            return [self._part(reader, shelf, partition, limit) for shelf, partition in places]
+
+    def _part(
+        self, reader: Reader, shelf: Shelf, partition: int, limit: int | None
+    ) -> tuple[Overview, list[EntryView]]:
         """What matches in one partition, newest first, and its counts."""
         overview, views = Overview(shelf.subscription.name), list[EntryView]()
-        enough = COUNTED_RECORDS // shelf.partitions
-        with closing(self.broker.reader()) as reader:
-            read = 0
-            for found in newest_of_partition(reader, shelf.subscription.dead_letter_topic, partition):
-                self._tell(found.read)
-                for view in self._matching(found.records, shelf, overview):
-                    overview.add(view)
-                    views.append(view)
-                read += found.read
-                if limit is not None and found.start and len(views) >= limit and read >= enough:
-                    overview.complete = False
-                    break
+        enough, read = COUNTED_RECORDS // shelf.partitions, 0
+        for found in newest_of_partition(reader, shelf.subscription.dead_letter_topic, partition):
+            self._tell(found.read)
+            for view in self._matching(found.records, shelf, overview):
+                overview.add(view)
+                views.append(view)
+            read += found.read
+            if limit is not None and found.start and len(views) >= limit and read >= enough:
+                overview.complete = False
+                break
         return overview, views if limit is None else views[:limit]
 
     def _matching(self, records: Iterable[Record], shelf: Shelf, overview: Overview) -> Iterator[EntryView]:
