@@ -38,7 +38,7 @@ def declared_topics(project: Project, contracts: Sequence[Contract], settings: S
                 f"{component.name} reads {subscription.topic}, which no contract of this project declares",
                 hint="keep the contract's files under schemas/ of this project",
             )
-        specs |= {spec.name: spec for spec in _own_topics(subscription, source, settings)}
+        specs |= {spec.name: spec for spec in own_topics(subscription, source, settings)}
     return sorted(specs.values(), key=lambda spec: spec.name)
 
 
@@ -62,7 +62,7 @@ def _inputs(project: Project, contracts: Sequence[Contract], settings: Settings)
         yield TopicSpec(source.raw_topic, partitions, replication, config | _durability(settings))
 
 
-def _own_topics(subscription: Subscription, source: TopicSpec, settings: Settings) -> Iterator[TopicSpec]:
+def own_topics(subscription: Subscription, source: TopicSpec, settings: Settings) -> Iterator[TopicSpec]:
     """What a partition's owner keeps beside its input, partition by partition. Times in them are the broker's."""
     configs = {
         subscription.dead_letter_topic: _dead_letter_config(source),
