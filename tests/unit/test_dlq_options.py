@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
+import heddle.cli.dlq_act
+import heddle.cli.dlq_jobs  # noqa: F401  # both add their commands to the group
+from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_options import Apply, DryRun, Rate, Typed, selects
 from heddle.delivery.envelope import State
 from heddle.operations.dead_letters.select import Selection
@@ -60,3 +64,10 @@ def test_the_line_that_applies_a_plan_can_be_typed_as_it_stands() -> None:
         "heddle act ledger --state dead --state unknown --where 'value.product == '\"'\"'GTX Pro'\"'\"'' --rate 2.5"
         " --apply abc --reason '…'"
     )
+
+
+@pytest.mark.parametrize("command", ["replay", "retry-now", "discard", "settle", "edit", "approve", "jobs", "cancel"])
+def test_every_command_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(dlq_app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: heddle dlq {command}" in " ".join(result.output.split())

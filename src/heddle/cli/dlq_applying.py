@@ -20,6 +20,7 @@ from heddle.operations.dead_letters.session import DeadLettersChangedError, Sess
 from heddle.operators import OperatorKey
 
 NO_ANSWER = 5
+LEFT = 130
 
 _TOLD = {
     End.CANARY_FAILED: "the canary did not succeed whole: nothing more was sent",
@@ -46,7 +47,9 @@ def apply_plan(session: Session, plan: ReplayPlan, reason: str, *, as_json: bool
 
 
 def exit_code(receipt: Receipt, end: End | None) -> int:
-    """0 done or on its way, 1 not all of it as asked, 5 nobody answers."""
+    """0 done, or waiting for another's signature; 1 not all of it as asked; 5 nobody answers; 130 left by Ctrl-C."""
+    if end is None:
+        return LEFT
     if end is End.NO_WORKER:
         return NO_ANSWER
     return 1 if receipt.failed or end is End.CANARY_FAILED else 0
