@@ -21,6 +21,9 @@ _BATCH = 200  # more makes the garbage collector walk over records that are in u
 _SLICE_S = 1.0
 _SLICE_SLACK_S = 0.1
 _ASK_TIMEOUT_S = 10.0
+# Of a partition that is new, or whose leader changes: librdkafka asks who leads it, and answers so meanwhile.
+_MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+_MOVING_POLL_S = 0.05
 # librdkafka looks for a group's coordinator even where nobody joins the group; that we may not is no failure.
 _PASSING = PASSING | {KafkaError.GROUP_AUTHORIZATION_FAILED}
 
@@ -123,8 +126,12 @@ class ByHand:
                 except KafkaException as error:
                     if not client.assignment():
                         client.poll(0)  # brings the reason, and cannot bring a record
-                    if error.args[0].code() in UNKNOWN_TOPIC:
+                    code = error.args[0].code()
+                    if code in UNKNOWN_TOPIC:
                         self._raise_if_refused(topic)
+                    if code in _MOVING and time.monotonic() < deadline:
+                        time.sleep(_MOVING_POLL_S)
+                        continue
                     is_answer = time.monotonic() < slice_end - _SLICE_SLACK_S
                     if is_answer or self._reasons.is_refused or time.monotonic() >= deadline:
                         raise
