@@ -34,6 +34,9 @@ _ACCEPTED = {
 }
 _UNSETTLED = "nobody knows yet whether its target has acted: `heddle dlq settle` it first"
 
+NOT_THERE = -1
+"""The version of an entry that a plan would make."""
+
 Bodies = Mapping["Place", bytes | None]
 
 
@@ -172,8 +175,9 @@ def changes(plan: ReplayPlan, present: Iterable[EntryView]) -> list[Changed]:
     changed = []
     for target in plan.targets:
         view = now.get(target.place)
-        if view is None or view.version != target.version:
-            changed.append(Changed(target.entry_id, target.state, _told(view)))
+        if (NOT_THERE if view is None else view.version) != target.version:
+            then = "not there" if target.version == NOT_THERE else target.state
+            changed.append(Changed(target.entry_id, then, _told(view)))
     return changed
 
 

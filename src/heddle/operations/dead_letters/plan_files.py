@@ -17,10 +17,10 @@ from typing import Any
 
 import orjson
 
-from heddle.delivery.command import Command, Kind
+from heddle.delivery.command import Command, Kind, Slice, Target
 from heddle.delivery.envelope import State
 from heddle.errors import FormatError, UsageError
-from heddle.operations.dead_letters.plan import Place, Planned, ReplayPlan
+from heddle.operations.dead_letters.plan import NOT_THERE, Place, Planned, ReplayPlan
 
 FORMAT_VERSION = 1
 KEPT_S = 7 * 86_400
@@ -93,7 +93,11 @@ def _plan(lines: list[bytes]) -> ReplayPlan:
         Planned(Place(*place), version, entry_id, State(state), *rest)
         for place, version, entry_id, state, *rest in seen["targets"]
     )
-    named = {(part.partition, *target) for part in parts for target in part.targets}
+    named = {(part.partition, *target) for part in parts for target in _targets_of(part)}
     if named != {(t.place.partition, t.place.topic_id, t.place.offset, t.version) for t in targets}:
         raise ValueError("the targets are not the slices' ones")
     return ReplayPlan(commands[0].header, parts, targets, int(seen["followers"]), int(seen["most_runs"]))
+
+
+def _targets_of(part: Slice) -> list[Target]:
+    return [*part.targets, *(Target(foreign.origin, foreign.offset, NOT_THERE) for foreign in part.foreign)]
