@@ -195,8 +195,12 @@ class Worker:
         read again."""
         for owned in self._assignment.owned.values():
             owned.consumed = owned.settled
-        batch = self._requalify(Batch([], self._consumer.group_metadata()))
-        self._serve_operators(batch.group)
+        self._assignment.pause()
+        self._consumer.consume(1, 0.0)
+        group = self._consumer.group_metadata()
+        self._follow()
+        self._assignment.resume(but=self._full)
+        self._serve_operators(group)
 
     def abandon(self) -> None:
         """As if the process had died: connections end, nothing is given back."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,10 +50,6 @@ class Route:
         tokens = source.handshake.tokens() if isinstance(source.handshake, EchoQuery) else ()
         return cls(source, source.signature.load(), tokens)
 
-    @functools.cached_property
-    def topic(self) -> str:
-        return self.source.raw_topic
-
     def challenge_in_query(self, scope: Scope) -> Response | None:
         """The answer to an unsigned handshake, if this request is one."""
         handshake = self.source.handshake
@@ -97,17 +92,20 @@ class Route:
             raise Refusal(401, error.reason.value) from None
 
     def record(self, request: SignedRequest, verified: Verified, now: float) -> Outgoing:
-        """The raw record. Its key is None where the declared entity is not found."""
-        source, headers = self.source, request.headers
-        kept = {name: headers[name] for name in source.kept_headers if name in headers}
-        delivery = Delivery(
-            request.body, kept, datetime.fromtimestamp(now, UTC), source.name, verified.delivery_id or ""
-        )
-        entity = text_at(delivery, source.entity) if source.entity is not None else None
-        vendor_id = text_at(delivery, source.delivery_id) if source.delivery_id is not None else verified.delivery_id
-        identity = vendor_id if usable_id(vendor_id) else body_id(source.name, request.body)
-        named = dataclasses.replace(delivery, id=identity)
-        return raw_record(self.topic, named, source.tenant, entity, trace_of(headers))
+        return raw_record_of(self.source, request, verified.delivery_id, now)
+
+
+def raw_record_of(source: WebhookSource, request: SignedRequest, delivery_id: str | None, now: float) -> Outgoing:
+    """What is kept of a request. `delivery_id`: as its signature's headers name it. The key is None where the declared
+    entity is not found."""
+    headers = request.headers
+    kept = {name: headers[name] for name in source.kept_headers if name in headers}
+    delivery = Delivery(request.body, kept, datetime.fromtimestamp(now, UTC), source.name, delivery_id or "")
+    entity = text_at(delivery, source.entity) if source.entity is not None else None
+    vendor_id = text_at(delivery, source.delivery_id) if source.delivery_id is not None else delivery_id
+    identity = vendor_id if usable_id(vendor_id) else body_id(source.name, request.body)
+    named = dataclasses.replace(delivery, id=identity)
+    return raw_record(source.raw_topic, named, source.tenant, entity, trace_of(headers))
 
 
 def trace_of(headers: Mapping[str, str]) -> bytes:
