@@ -29,8 +29,10 @@ from heddle.contracts.shapes import ChosenShape, DictShape
 from heddle.errors import ContractError, ForeignBytesError, UsageError
 from heddle.integration import Flow
 from heddle.operations.dead_letters.edit import Body, open_body, settings_change
+from heddle.operations.dead_letters.hiding import Hiding
 from heddle.operations.dead_letters.json_form import from_json, to_json
 from heddle.operations.dead_letters.json_text import InvalidJsonError, parse, render
+from heddle.operations.dead_letters.masking import MASK, Masking
 from heddle.operations.dead_letters.patching import merge_patch, patch_of, set_value, value_of
 from producers.crm_deals import source
 from schemas.crm import Deal
@@ -111,7 +113,7 @@ def test_a_document_reads_as_people_write() -> None:
         "changed_at": "2026-03-01T10:00:00.250000Z",
     }
     body = opened()
-    assert body.encode(body.read(body.text())) == WRITTEN
+    assert body.encode(body.read(body.text(body.document))) == WRITTEN
 
 
 def test_settings_take_json_and_bare_words() -> None:
@@ -196,11 +198,33 @@ def test_a_raw_delivery_is_edited_as_json_with_the_same_digits() -> None:
 
 def test_a_raw_delivery_that_is_no_json_is_text() -> None:
     body = open_body(Record("crm-deals.raw", 0, 0, None, b"id=1&name=x", [], 0), source, REGISTRY)
-    assert body.text() == "id=1&name=x"
+    assert body.text(body.document) == "id=1&name=x"
     assert body.encode(body.read("id=2&name=x")) == b"id=2&name=x"
     assert body.encode(body.read("id=2&name=x\n")) == b"id=2&name=x"  # most editors end a file so
     with pytest.raises(ContractError, match="neither JSON nor text"):
         open_body(Record("crm-deals.raw", 0, 0, None, b"\xff\x00", [], 0), source, REGISTRY)
+
+
+# Classified fields.
+
+
+def test_what_is_hidden_stays_in_its_place_or_is_replaced_whole() -> None:
+    hiding = Hiding(Masking(("name", "lines.iban")), of_raw=False, hides_key=False)
+    document = {"id": 1, "name": "Moses", "lines": [{"iban": "DE1", "sum": "1"}, {"iban": None, "sum": "2"}]}
+    shown = hiding.masked(document)
+    assert shown == {"id": 1, "name": MASK, "lines": [{"iban": MASK, "sum": "1"}, {"iban": None, "sum": "2"}]}
+    assert hiding.restored(shown, document) == document
+    edited = shown | {"id": 2, "lines": [{"iban": "DE2", "sum": "9"}]}
+    assert hiding.restored(edited, document) == {"id": 2, "name": "Moses", "lines": [{"iban": "DE2", "sum": "9"}]}
+    with pytest.raises(ContractError) as refused:
+        hiding.restored(shown | {"other": MASK}, document)
+    assert refused.value.path == "other"
+    assert [tuple(d) for d in hiding.differences(document, document | {"name": "Elias", "id": 3})] == [
+        ("id", 1, 3),
+        ("name", MASK, MASK),
+    ]
+    raw = Hiding(Masking(("name",)), of_raw=True, hides_key=True)
+    assert (raw.masked({"a": [1]}), raw.key("k"), raw.key(None)) == ({"a": [MASK]}, MASK, None)
 
 
 # Patches.

@@ -12,6 +12,7 @@ import typer
 
 from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_applying import apply_plan
+from heddle.cli.dlq_documents import dry_run_document, plan_document
 from heddle.cli.dlq_editor import editor_change
 from heddle.cli.dlq_jobs import approve_job
 from heddle.cli.dlq_open import opened
@@ -27,12 +28,7 @@ from heddle.cli.dlq_options import (
     Typed,
     selects,
 )
-from heddle.cli.dlq_plan_output import (
-    dry_run_document,
-    plan_document,
-    print_dry_run,
-    print_plan,
-)
+from heddle.cli.dlq_plan_output import print_dry_run, print_plan
 from heddle.cli.main import out
 from heddle.delivery.command import Action
 from heddle.delivery.envelope import State
@@ -41,6 +37,7 @@ from heddle.operations.dead_letters.dry_run import DryRun as DryRunResult
 from heddle.operations.dead_letters.dry_run import dry_run
 from heddle.operations.dead_letters.dry_steps import open_runner
 from heddle.operations.dead_letters.edit import settings_change
+from heddle.operations.dead_letters.hiding import body_hiding, effect_hiding
 from heddle.operations.dead_letters.json_text import parse, render
 from heddle.operations.dead_letters.patching import patch_of
 from heddle.operations.dead_letters.plan import ReplayPlan
@@ -235,18 +232,19 @@ def _tried(session: Session, plan: ReplayPlan, edits: Edits | None) -> DryRunRes
 
 
 def _show(session: Session, ask: Ask, plan: ReplayPlan, edits: Edits | None, tried: DryRunResult | None) -> None:
+    bodies, effects = body_hiding(session.component), effect_hiding(session.component)
     documents = [] if edits is None else edits.documents
     if plan.targets:
         session.files.save(plan)
     line = ask.typed.line("--apply", plan.hash, "--reason", "…", without=("dry_run", "json"))
     if ask.json:
-        document = plan_document(plan, documents) | {"apply": line}
+        document = plan_document(plan, bodies, documents) | {"apply": line}
         if tried is not None:
-            document["dry_run"] = dry_run_document(tried)
+            document["dry_run"] = dry_run_document(tried, effects)
         typer.echo(render(document))
         return
-    print_plan(plan, documents)
+    print_plan(plan, bodies, documents)
     if tried is not None:
-        print_dry_run(tried)
+        print_dry_run(tried, effects)
     if plan.targets:
         out.print(f"\nplan {plan.hash}\nTo do it, and nothing else:\n  {line}", markup=False, soft_wrap=True)

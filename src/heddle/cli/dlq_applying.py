@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from heddle.cli.dlq_plan_output import print_changed, print_receipt, receipt_document
+from heddle.cli.dlq_documents import receipt_document
+from heddle.cli.dlq_plan_output import print_changed, print_receipt
 from heddle.cli.main import errors, out
 from heddle.operations.dead_letters.jobs import checked_reason, first_command
 from heddle.operations.dead_letters.json_text import render

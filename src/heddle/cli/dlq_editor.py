@@ -15,6 +15,7 @@ import typer
 from heddle.cli.main import errors
 from heddle.errors import ContractError, UsageError
 from heddle.operations.dead_letters.edit import Body
+from heddle.operations.dead_letters.hiding import Hiding, body_hiding
 from heddle.operations.dead_letters.json_text import InvalidJsonError
 from heddle.operations.dead_letters.patching import Change
 from heddle.operations.dead_letters.select import Selection
@@ -29,16 +30,19 @@ def editor_change(session: Session, selection: Selection) -> ChangeOf:
             f"{len(chosen)} entries are selected, and an editor takes one",
             hint="change many by --set PATH=VALUE or --patch FILE",
         )
-    return edited_by_hand
+    hiding = body_hiding(session.component)
+    return lambda body: edited_by_hand(body, hiding)
 
 
-def edited_by_hand(body: Body) -> Change:
+def edited_by_hand(body: Body, hiding: Hiding) -> Change:
+    """Classified values are masked; those that are left alone stay what they are."""
+
     def change(document: Any) -> Any:
-        text = body.text()
+        text = body.text(hiding.masked(document))
         while True:
             text = _in_editor(text, body.suffix)
             try:
-                found = body.read(text)
+                found = hiding.restored(body.read(text), document)
                 if found != document:
                     body.encode(found)
             except (InvalidJsonError, ContractError) as error:

@@ -14,10 +14,11 @@ from rich.text import Text
 
 from heddle.broker.log import Admin, Broker, Reader
 from heddle.cli.dlq import dlq_app
+from heddle.cli.dlq_documents import receipt_document
 from heddle.cli.dlq_open import broker_of, loaded, subscriptions_of
 from heddle.cli.dlq_options import AsJson
 from heddle.cli.dlq_output import age, plain
-from heddle.cli.dlq_plan_output import print_receipt, receipt_document
+from heddle.cli.dlq_plan_output import print_receipt
 from heddle.cli.main import out
 from heddle.errors import UsageError
 from heddle.event import event_time

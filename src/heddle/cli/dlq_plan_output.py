@@ -12,8 +12,9 @@ from rich.text import Text
 
 from heddle.cli.dlq_output import STYLES, age, plain
 from heddle.cli.main import out
-from heddle.operations.dead_letters.differences import ABSENT, Difference, differences
+from heddle.operations.dead_letters.differences import ABSENT, Difference
 from heddle.operations.dead_letters.dry_run import SHOWN, DryRun, Tried
+from heddle.operations.dead_letters.hiding import Hiding
 from heddle.operations.dead_letters.json_text import render
 from heddle.operations.dead_letters.plan import Changed, LeftOut, Planned, ReplayPlan
 from heddle.operations.dead_letters.receipt import Account, Receipt
@@ -23,8 +24,8 @@ LISTED = 20
 _WORDS = {"replay": "replayed", "discard": "discarded", "edit": "edited", "settle": "settled", "import": "imported"}
 
 
-def print_plan(plan: ReplayPlan, edited: Sequence[Edited] = ()) -> None:
-    """What would be done, before it is."""
+def print_plan(plan: ReplayPlan, hiding: Hiding, edited: Sequence[Edited] = ()) -> None:
+    """What would be done, before it is. `hiding`: of bodies."""
     out.print(Text(_headline(plan), style="bold"))
     for line in _facts(plan):
         out.print(f"  {line}", markup=False)
@@ -32,11 +33,11 @@ def print_plan(plan: ReplayPlan, edited: Sequence[Edited] = ()) -> None:
         out.print()
         out.print(_group_table(plan))
         out.print()
-        out.print(_target_table(plan.targets[:LISTED]))
+        out.print(_target_table(plan.targets[:LISTED], hiding))
         _print_rest(len(plan.targets), LISTED, "entries")
     for document in edited[:LISTED]:
         out.print(f"\n{document.entry_id}", markup=False, style="bold")
-        print_differences(differences(document.was, document.now))
+        print_differences(hiding.differences(document.was, document.now))
     _print_rest(len(edited), LISTED, "edits")
     print_left_out(plan.left_out)
 
@@ -49,16 +50,17 @@ def print_left_out(left_out: Sequence[LeftOut]) -> None:
         _print_rest(len(left_out), LISTED, "entries")
 
 
-def print_dry_run(result: DryRun) -> None:
+def print_dry_run(result: DryRun, hiding: Hiding) -> None:
+    """`hiding`: of effects."""
     out.print(Text("\ndry run, nothing was changed", style="bold"))
     told = ", ".join(f"{count:,} {outcome}" for outcome, count in result.outcomes.items())
-    out.print(f"  {told or 'nothing was tried'}; {result.effects:,} effects", markup=False)
+    out.print(f"  {told or 'nothing was tried'}; {_count(result.effects, 'effect')}", markup=False)
     for cause, count in sorted(result.causes.items(), key=lambda item: -item[1]):
         where = f" {cause.path}" if cause.path else ""
         told = f"{count:,} would fail: {cause.failure_class} {cause.code}{where}"
         out.print(f"  {plain(told)}", markup=False, style="red")
     for tried in result.shown:
-        _print_tried(tried)
+        _print_tried(tried, hiding)
     _print_rest(sum(result.outcomes.values()), SHOWN, "entries")
     if result.interrupted is not None:
         out.print(f"\nnot all were tried: {result.interrupted}", style="red", markup=False)
@@ -103,70 +105,6 @@ def print_receipt(receipt: Receipt, planned: int) -> None:
     _print_accounts([account for account in receipt.accounts.values() if account.code or not account.result.is_good])
 
 
-def plan_document(plan: ReplayPlan, edited: Sequence[Edited] = ()) -> dict[str, Any]:
-    """What `--json` prints."""
-    header = plan.header
-    return {
-        "hash": plan.hash,
-        "subscription": header.subscription,
-        "action": str(header.action),
-        "run": header.run,
-        "settle_as": header.settle_as,
-        "entries": len(plan.targets),
-        "heads": plan.heads,
-        "keys": plan.keys,
-        "followers": plan.followers,
-        "rate_per_s": header.rate_per_s,
-        "estimated_s": plan.estimated_s,
-        "approvals": header.approvals,
-        "groups": [group._asdict() for group in plan.groups],
-        "targets": [
-            {
-                "entry": target.entry_id,
-                "version": target.version,
-                "state": str(target.state),
-                "key": target.key,
-                "came_along": target.came_along,
-            }
-            for target in plan.targets
-        ],
-        "edits": [{"entry": edit.entry_id, "differences": _listed(differences(edit.was, edit.now))} for edit in edited],
-        "left_out": [
-            {"entry": entry.entry_id, "state": str(entry.state), "reason": entry.reason} for entry in plan.left_out
-        ],
-    }
-
-
-def dry_run_document(result: DryRun) -> dict[str, Any]:
-    return {
-        "outcomes": result.outcomes,
-        "effects": result.effects,
-        "would_fail": [
-            {"class": cause.failure_class, "code": cause.code, "path": cause.path, "entries": count}
-            for cause, count in result.causes.items()
-        ],
-        "shown": [_tried_document(tried) for tried in result.shown],
-        "interrupted": None if result.interrupted is None else str(result.interrupted),
-    }
-
-
-def receipt_document(receipt: Receipt, planned: int) -> dict[str, Any]:
-    return {
-        "job": receipt.job,
-        "complete": receipt.is_complete and planned <= len(receipt.targets),
-        "planned": planned,
-        "sent": len(receipt.targets),
-        "missing": receipt.missing,
-        "counts": {str(result): count for result, count in receipt.counts.items()},
-        "followers": {
-            "run": len(receipt.followers),
-            "failed_again": sum(not follower.result.is_good for follower in receipt.followers.values()),
-        },
-        "refusals": sorted(set(receipt.refusals.values())),
-        "entries": [_account_document(account) for account in receipt.accounts.values()],
-    }
-
-
 def _headline(plan: ReplayPlan) -> str:
     header = plan.header
     done = _WORDS[header.action] + (f" as {header.settle_as}" if header.settle_as else "")
@@ -176,7 +114,7 @@ def _headline(plan: ReplayPlan) -> str:
 
 
 def _facts(plan: ReplayPlan) -> list[str]:
-    facts = [f"{plan.keys:,} {'key' if plan.keys == 1 else 'keys'}"]
+    facts = [_count(plan.keys, "key")]
     if plan.heads:
         facts.append(f"{plan.heads:,} come along: earlier entries of a selected one's key, which have to run first")
     if plan.followers:
@@ -202,7 +140,7 @@ def _group_table(plan: ReplayPlan) -> Table:
     return table
 
 
-def _target_table(targets: Sequence[Planned]) -> Table:
+def _target_table(targets: Sequence[Planned], hiding: Hiding) -> Table:
     now_ms = time.time() * 1000
     table = Table(box=None, pad_edge=False)
     for name in ("entry", "state", "key", "age", ""):
@@ -210,21 +148,22 @@ def _target_table(targets: Sequence[Planned]) -> Table:
     for target in targets:
         table.add_row(
             Text(plain(target.entry_id)), Text(str(target.state), style=STYLES[target.state]),
-            Text(plain(target.key or "-")), age(target.since_ms, now_ms), "comes along" if target.came_along else "",
+            Text(plain(hiding.key(target.key) or "-")), age(target.since_ms, now_ms),
+            "comes along" if target.came_along else "",
         )  # fmt: skip
     return table
 
 
-def _print_tried(tried: Tried) -> None:
+def _print_tried(tried: Tried, hiding: Hiding) -> None:
     out.print(Text(f"\n{tried.entry_id}  {tried.outcome}", style="bold"))
     if tried.failure is not None:
         where = f" {tried.failure.path}" if tried.failure.path else ""
         told = f"{tried.failure.failure_class} {tried.failure.code}{where}: {tried.failure.message}"
         out.print(f"  {plain(told)}", style="red", markup=False)
     for effect in tried.effects:
-        key = f"  {plain(effect.key)}" if effect.key else ""
+        key = f"  {plain(hiding.key(effect.key) or '')}" if effect.key else ""
         out.print(f"  {effect.target}{key}  {'new' if effect.was is ABSENT else ''}", markup=False)
-        print_differences(effect.differences)
+        print_differences(hiding.differences(effect.was, effect.now))
     if tried.obstacle:
         out.print(f"  {plain(tried.obstacle)}", style="yellow", markup=False)
     elif tried.failure is None and not tried.effects:
@@ -243,45 +182,12 @@ def _print_rest(count: int, shown: int, what: str) -> None:
         out.print(f"  … {count - shown:,} more {what}; --json lists all", markup=False, style="dim")
 
 
-def _tried_document(tried: Tried) -> dict[str, Any]:
-    failure = tried.failure
-    return {
-        "entry": tried.entry_id,
-        "outcome": tried.outcome,
-        "failure": failure
-        and {
-            "class": str(failure.failure_class),
-            "code": failure.code,
-            "path": failure.path,
-            "message": failure.message,
-        },
-        "obstacle": tried.obstacle,
-        "effects": [
-            {
-                "target": effect.target,
-                "key": effect.key,
-                "new": effect.was is ABSENT,
-                "value": None if effect.now is ABSENT else effect.now,
-                "differences": _listed(effect.differences),
-            }
-            for effect in tried.effects
-        ],
-    }
-
-
-def _account_document(account: Account) -> dict[str, Any]:
-    return {"entry": account.entry, "result": str(account.result), "code": account.code, "reason": account.reason}
-
-
-def _listed(found: Iterable[Difference]) -> list[dict[str, Any]]:
-    return [
-        {"path": path} | ({} if was is ABSENT else {"was": was}) | ({} if now is ABSENT else {"now": now})
-        for path, was, now in found
-    ]
-
-
 def _value(part: Any) -> str:
     return "" if part is ABSENT else plain(render(part))
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

@@ -38,8 +38,9 @@ class Body(ABC):
     def encode(self, document: Any) -> bytes:
         """Raises `ContractError` with the field path for what does not pass."""
 
-    def text(self) -> str:
-        return render(self.document, indent=2) + "\n"
+    def text(self, document: Any) -> str:
+        """For a person's editor."""
+        return render(document, indent=2) + "\n"
 
     def read(self, text: str) -> Any:
         """The document in a person's text. Raises `InvalidJsonError`."""
@@ -95,8 +96,8 @@ class RawText(Body):
             raise ContractError("the body is text that is no JSON, and has no fields", hint="edit it in your editor")
         return document.encode()
 
-    def text(self) -> str:
-        return str(self.document)
+    def text(self, document: Any) -> str:
+        return str(document)
 
     def read(self, text: str) -> Any:
         """Less the newline that most editors add at the end of a file."""

@@ -33,7 +33,9 @@ class Masking:
     def rows(self, rows: Sequence[FieldRow]) -> list[FieldRow]:
         """A field that the handler's contract does not have is masked too: nobody has said what it is."""
         return [
-            row._replace(value=self._masked(row.value)) if self._covers(row.path) or row.mark is Mark.EXTRA else row
+            row._replace(value=self._masked(row.value))
+            if self and (row.mark is Mark.EXTRA or self._covers(row.path))
+            else row
             for row in rows
         ]
 
@@ -45,6 +47,21 @@ class Masking:
             else each
             for each in found
         ]
+
+    def document(self, document: Any, *, of_raw: bool) -> Any:
+        """The document with what is classified masked, and nothing beside it."""
+        return self.whole(document) if of_raw else self._leaves(document, "")
+
+    def _leaves(self, document: Any, path: str) -> Any:
+        if any(path == each or _inside(path, each) for each in self.paths):
+            return self._masked(document)
+        match document:
+            case Mapping():
+                return {name: self._leaves(part, f"{path}.{name}" if path else name) for name, part in document.items()}
+            case list():
+                return [self._leaves(part, path) for part in document]
+            case _:
+                return document
 
     def whole(self, document: Any) -> Any:
         """A document that no contract explains: all of it but its form."""
