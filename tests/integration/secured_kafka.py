@@ -55,11 +55,12 @@ super.users=User:ANONYMOUS
 
 
 class Rule(NamedTuple):
-    """That a user may do `operation` to the thing of this kind and exactly this name."""
+    """That a user may do `operation` to the thing of this kind and exactly this name, or to all that begin so."""
 
     kind: ResourceType
     name: str
     operation: AclOperation
+    is_prefix: bool = False
 
     def __str__(self) -> str:
         return f"{self.operation.name} {self.kind.name} {self.name}"
@@ -118,12 +119,14 @@ class SecuredKafka(Kafka):
         ).list_topics(timeout=_TIMEOUT_S)
 
     def _allow(self, user: str, rules: Iterable[Rule]) -> None:
-        bindings = [
-            AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
-            for kind, name, operation in rules
-        ]
+        bindings = [_binding(user, rule) for rule in rules]
         for future in self.administer.create_acls(bindings).values():
             future.result(_TIMEOUT_S)
+
+
+def _binding(user: str, rule: Rule) -> AclBinding:
+    pattern = ResourcePatternType.PREFIXED if rule.is_prefix else ResourcePatternType.LITERAL
+    return AclBinding(rule.kind, rule.name, pattern, f"User:{user}", "*", rule.operation, AclPermissionType.ALLOW)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A cluster as companies run it serves by settings alone: TLS, SCRAM or client certificates, and access rules.
 
-`WORKER_RULES`, `GATEWAY_RULES` and `DEPLOYER_RULES` are what to ask of a cluster's owner. The tests show that they
-are enough, and of the worker's that none can be left out.
+`WORKER_RULES`, `OPERATOR_RULES`, `GATEWAY_RULES` and `DEPLOYER_RULES` are what to ask of a cluster's owner. The tests
+show that they are enough, and of the worker's and the operator's that none can be left out.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ FLOW = Subscription("deal-to-invoice", "crm.deal.v1", ("billing.invoice.v1",))
 TRANSACTIONAL_ID = FLOW.transactional_id("0")
 RAW_TOPIC = "crm.raw"
 FORBIDDEN = "hr.salary.v1"
-TOPICS = (FLOW.topic, *FLOW.writes, FLOW.dead_letter_topic, RAW_TOPIC)
+OWN_TOPICS = (FLOW.dead_letter_topic, FLOW.command_topic, FLOW.audit_topic)
+TOPICS = (FLOW.topic, *FLOW.writes, *OWN_TOPICS, RAW_TOPIC)
 
 _TOPIC, _GROUP, _TRANSACTIONAL_ID = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
 _READ, _WRITE = AclOperation.READ, AclOperation.WRITE
 _SETTINGS = AclOperation.DESCRIBE_CONFIGS
 
-# A worker of one flow. To read or write implies to describe. A sink writes to no topic but its dead letters.
+# A worker of one flow. To read or write implies to describe. A sink writes to no topic but these of its own.
 WORKER_RULES = (
     Rule(_TOPIC, FLOW.topic, _READ),
     Rule(_TOPIC, FLOW.topic, _SETTINGS),
@@ -52,8 +53,26 @@ WORKER_RULES = (
     Rule(_TOPIC, FLOW.dead_letter_topic, _WRITE),
     Rule(_TOPIC, FLOW.dead_letter_topic, _READ),  # which keys wait
     Rule(_TOPIC, FLOW.dead_letter_topic, _SETTINGS),
+    Rule(_TOPIC, FLOW.command_topic, _READ),  # what operators ask of it; it writes none
+    Rule(_TOPIC, FLOW.command_topic, _SETTINGS),
+    Rule(_TOPIC, FLOW.audit_topic, _WRITE),
+    Rule(_TOPIC, FLOW.audit_topic, _READ),  # its last record is the truth
+    Rule(_TOPIC, FLOW.audit_topic, _SETTINGS),
     Rule(_GROUP, FLOW.group, _READ),
     Rule(_TRANSACTIONAL_ID, TRANSACTIONAL_ID, _WRITE),  # one for each instance, or the prefix "deal-to-invoice."
+)
+# Whoever runs `heddle dlq`: reads what is parked, asks its owner to act, and reads what came of it.
+OPERATOR_RULES = (
+    Rule(_TOPIC, FLOW.topic, _SETTINGS),
+    Rule(_TOPIC, FLOW.topic, AclOperation.DESCRIBE),
+    Rule(_TOPIC, FLOW.dead_letter_topic, _READ),
+    Rule(_TOPIC, FLOW.dead_letter_topic, _SETTINGS),
+    Rule(_TOPIC, FLOW.command_topic, _WRITE),
+    Rule(_TOPIC, FLOW.command_topic, _READ),  # which jobs there are
+    Rule(_TOPIC, FLOW.audit_topic, _READ),
+    Rule(_TOPIC, FLOW.audit_topic, _SETTINGS),
+    Rule(_GROUP, FLOW.group, AclOperation.DESCRIBE),  # whether a worker is there
+    Rule(_TRANSACTIONAL_ID, "heddle-operator.", _WRITE, is_prefix=True),
 )
 # The webhook gateway: one rule for each source.
 GATEWAY_RULES = (Rule(_TOPIC, RAW_TOPIC, _WRITE),)
@@ -64,19 +83,22 @@ DEPLOYER_RULES = tuple(
     for operation in (AclOperation.CREATE, AclOperation.DESCRIBE, _SETTINGS, AclOperation.ALTER_CONFIGS)
 )
 
+RULES = {"worker": WORKER_RULES, "operator": OPERATOR_RULES, "gateway": GATEWAY_RULES, "deployer": DEPLOYER_RULES}
+
 Connect = Callable[..., Settings]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SecuredKafka]:
     with secured_kafka() as kafka:
-        for user, rules in (("worker", WORKER_RULES), ("gateway", GATEWAY_RULES), ("deployer", DEPLOYER_RULES)):
+        for user, rules in RULES.items():
             kafka.add_user(user, PASSWORD, rules)
         with closing(owners(kafka).admin()) as admin:
             admin.create_topics([TopicSpec(FORBIDDEN, 1, replication=1)])
         with closing(KafkaBroker(scram(kafka, "deployer")).admin()) as admin:
             admin.create_topics([TopicSpec(topic, 1, replication=1) for topic in TOPICS])
-        feed(kafka, b"an old dead letter", FLOW.dead_letter_topic)
+        for topic in OWN_TOPICS:
+            feed(kafka, b"there already", topic)  # of an empty topic nothing is read, and so nothing refused
         yield kafka
 
 
@@ -175,12 +197,12 @@ def until_assigned(consumer: Consumer) -> None:
 
 
 def settle_one(settings: Settings) -> tuple[Record, Position]:
-    """What a worker asks of Kafka in its life, in its order: describe its topics, join, take the position, restore
-    its gates, and settle one batch with an output and a dead letter. Returns the input and
-    the new position."""
+    """What a worker asks of Kafka in its life, in its order: describe its topics, join, take the position, see how its
+    audit trail ends, restore its gates, look for commands, and settle one batch with an output, a dead letter and an
+    audit record. Returns the input and the new position."""
     broker = KafkaBroker(settings)
     with closing(broker.admin()) as admin:
-        admin.topics([FLOW.topic, *FLOW.writes, FLOW.dead_letter_topic])
+        admin.topics([FLOW.topic, *FLOW.writes, *OWN_TOPICS])
     with (
         closing(broker.consumer(FLOW.group, FLOW.topic)) as consumer,
         closing(broker.producer(TRANSACTIONAL_ID)) as producer,
@@ -189,14 +211,30 @@ def settle_one(settings: Settings) -> tuple[Record, Position]:
         producer.init(TIMEOUT_S)
         until_assigned(consumer)
         position = consumer.committed([0], TIMEOUT_S)[0]
+        reader.tails(FLOW.audit_topic, [0], TIMEOUT_S)
         reader.read_range(FLOW.dead_letter_topic, 0, TIMEOUT_S)
+        reader.read_range(FLOW.command_topic, 0, TIMEOUT_S)
         consumer.start({0: max(position.offset, consumer.watermarks(0, TIMEOUT_S)[0])})
         record = first(consumer)
         producer.begin()
-        producer.produce(Outgoing(topic, record.key, record.value) for topic in (*FLOW.writes, FLOW.dead_letter_topic))
+        producer.produce(
+            Outgoing(topic, record.key, record.value)
+            for topic in (*FLOW.writes, FLOW.dead_letter_topic, FLOW.audit_topic)
+        )
         producer.send_offsets(FLOW.topic, {0: Position(record.offset + 1, "meta")}, consumer.group_metadata())
         producer.commit(TIMEOUT_S)
         return record, consumer.committed([0], TIMEOUT_S)[0]
+
+
+def operate(settings: Settings) -> None:
+    """What `heddle dlq` asks of Kafka: list, see who works, send a command, and follow what comes of it."""
+    broker = KafkaBroker(settings)
+    with closing(broker.admin()) as admin, closing(broker.reader()) as reader:
+        admin.topics([FLOW.topic, FLOW.dead_letter_topic, FLOW.audit_topic])
+        admin.group_members(FLOW.group)
+        for topic in OWN_TOPICS:
+            reader.read_range(topic, 0, TIMEOUT_S)
+    produce(settings, FLOW.command_topic, f"heddle-operator.{uuid.uuid4().hex}")
 
 
 def first(consumer: Consumer) -> Record:
@@ -250,7 +288,8 @@ def test_a_worker_settles_with_its_rules(cluster: SecuredKafka, connect: Connect
     feed(cluster, uuid.uuid4().bytes)
     record, position = settle_one(connect(cluster, "worker"))
     assert position == Position(record.offset + 1, "meta")
-    assert values(cluster, FLOW.writes[0])[-1] == values(cluster, FLOW.dead_letter_topic)[-1] == record.value
+    for topic in (*FLOW.writes, FLOW.dead_letter_topic, FLOW.audit_topic):
+        assert values(cluster, topic)[-1] == record.value
 
 
 @pytest.mark.stack
@@ -262,6 +301,21 @@ def test_a_worker_without_one_of_its_rules_is_told_which(cluster: SecuredKafka, 
     error = refusal(lambda: settle_one(scram(cluster, user)))
     assert left_out.name in str(error)
     assert "ACL" in error.hint
+
+
+@pytest.mark.stack
+def test_an_operator_asks_and_follows_with_its_rules(cluster: SecuredKafka) -> None:
+    before = len(values(cluster, FLOW.command_topic))
+    operate(scram(cluster, "operator"))
+    assert len(values(cluster, FLOW.command_topic)) == before + 1
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("left_out", OPERATOR_RULES, ids=str)
+def test_an_operator_without_one_of_its_rules_is_told_which(cluster: SecuredKafka, left_out: Rule) -> None:
+    user = f"operator-{OPERATOR_RULES.index(left_out)}"
+    cluster.add_user(user, PASSWORD, (rule for rule in OPERATOR_RULES if rule is not left_out))
+    assert left_out.name in str(refusal(lambda: operate(scram(cluster, user))))
 
 
 @pytest.mark.stack
