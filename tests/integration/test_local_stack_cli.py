@@ -88,6 +88,7 @@ def test_a_day_with_the_local_stack(project: Project) -> None:
     assert password not in up.out + up.err
     assert (project.root / ".heddle" / "secrets" / "ledger" / "dsn").read_text().strip() == state["dsn"]
     assert (project.root / ".heddle" / "secrets" / "crm" / "hook").read_text().startswith("whsec_")
+    assert "secrets   made   audit/key, crm/hook" in up.err
     operator = OperatorKey.load().name
     assert f"operator  made   {operator}" in up.err
     assert Operators.load(project.root, local=True).names == [operator]

@@ -90,6 +90,7 @@ def test_secrets_are_made_once_private_and_resolvable(project: Path, stack: Stac
 
 def test_the_audit_trail_gets_a_key_that_stays(project: Path, stack: Stack) -> None:
     assert write_secrets(project / ".heddle", {}, stack) == ["audit/key"]
+    assert mode(project / ".heddle" / "secrets" / "audit" / "key") == 0o600
     key = audit_key()
     assert write_secrets(project / ".heddle", {}, stack) == []
     assert audit_key() == key
