@@ -316,7 +316,7 @@ def history(scene: DlqScene, found: FoundEntry) -> History:
 def test_a_reveal_is_written_by_the_owner_into_the_history_of_the_entry(scene: DlqScene) -> None:
     with scene.failed(("k", "coffee")):
         found = find(scene, "0-0")
-        job = note_reveal(scene.world.broker, found.shelf, found.view, "a customer asks", scene.ada)
+        job = note_reveal(scene.world.broker, found.shelf, [found.view], "a customer asks", scene.ada)
         scene.world.read(scene.subscription.command_topic)
         told: list[Any] = []
 
@@ -330,7 +330,7 @@ def test_a_reveal_is_written_by_the_owner_into_the_history_of_the_entry(scene: D
     first = history(scene, found).lines[0]
     assert (first.outcome, first.state) == ("parked", "dead")
     with pytest.raises(UsageError, match="reason"):
-        note_reveal(scene.world.broker, found.shelf, found.view, " ", scene.ada)
+        note_reveal(scene.world.broker, found.shelf, [found.view], " ", scene.ada)
 
 
 def test_without_an_audit_topic_the_history_says_so(scene: DlqScene) -> None:

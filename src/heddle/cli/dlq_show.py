@@ -49,7 +49,7 @@ def show(
     component = project.components.get(found.view.subscription)
     with closing(ConfluentRegistry(settings)) as registry:
         if reveal:
-            note_reveal(broker, found.shelf, found.view, reason, OperatorKey.load())
+            note_reveal(broker, found.shelf, [found.view], reason, OperatorKey.load())
         explained = explain(found, component, registry, reveal=reveal)
     if json:
         typer.echo(orjson.dumps(explanation_document(explained, history), default=str))

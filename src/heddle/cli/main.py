@@ -36,6 +36,7 @@ COMMAND_MODULES = (
     "dlq_show",
     "dlq_act",
     "dlq_jobs",
+    "dlq_transfer",
     "rewind",
 )
 

@@ -83,7 +83,7 @@ def adoption(
 
     Raises `UsageError` for a topic that is not there, or that Heddle has written itself."""
     state = foreign_topic(admin, shelf.subscription, topic)
-    gathered = Gathered(shelf, present_in(reader, shelf), limits_of(admin, shelf))
+    gathered = Gathered(shelf, present_in(reader, shelf, on_progress), limits_of(admin, shelf))
     adopted = Adoption(ReplayPlan(header, (), ()))
     with closing(_records(reader, state, on_progress)) as records:
         for record in records:

@@ -20,7 +20,7 @@ from heddle.delivery.envelope import State
 from heddle.delivery.topics import DEFAULT_MAX_MESSAGE_BYTES
 from heddle.errors import UsageError
 from heddle.event import ID, SOURCE
-from heddle.operations.dead_letters.entries import EntryView, Shelf, each_entry, text_of
+from heddle.operations.dead_letters.entries import EntryView, OnProgress, Shelf, each_entry, text_of
 from heddle.operations.dead_letters.plan import NOT_THERE, Changed, LeftOut, Place, Planned, ReplayPlan, place_of
 
 TIMEOUT_S: Final = 30.0
@@ -117,9 +117,10 @@ def entry_id_of(place: Place) -> str:
     return f"{place.partition}-{place.offset}@{place.topic_id}"
 
 
-def present_in(reader: Reader, shelf: Shelf) -> Present:
+def present_in(reader: Reader, shelf: Shelf, on_progress: OnProgress | None = None) -> Present:
     """Reads the whole audit trail: what was imported once and is resolved must not come back."""
-    entries = {place_of(view): view for view in each_entry(reader, shelf, range(shelf.partitions))}
+    views = each_entry(reader, shelf, range(shelf.partitions), on_progress=on_progress)
+    entries = {place_of(view): view for view in views}
     return Present(entries, frozenset(_imported_before(reader, shelf)))
 
 
