@@ -16,8 +16,9 @@ from standing import commit, park
 
 from heddle.broker.log import Broker, Position, Record
 from heddle.delivery.envelope import State
-from heddle.delivery.metadata import PartitionMetadata
+from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
+from heddle.delivery.suspicion import Suspicion
 from heddle.errors import AuthError, ContractError, HeddleError, UsageError
 from heddle.integration import Applied, Outcome
 from heddle.operations.destination import Destination
@@ -372,6 +373,19 @@ def test_what_was_changed_from_outside_before_is_told_first(world: World, scene:
     kinds = [record.kind for record in scene.audit() if record.partition == 0]
     assert kinds == ["batch", "external-reset", "rewind"]
     assert scene.chain_break() is None
+
+
+def test_what_a_crash_left_suspect_is_forgotten_and_what_was_counted_and_commanded_is_not(
+    world: World, scene: Scene, ada: Order
+) -> None:
+    end = fill(scene, 0, 2)
+    counts = Counts(Counts().by_outcome | {Outcome.EMITTED: 2})
+    left = PartitionMetadata(2, started=3, suspicion=Suspicion(1, 2), next_command=7, counts=counts)
+    commit(world, scene, {0: Position(end, left.pack())})
+    rewind(scene, "earliest", ada)
+    found = scene.metadata()
+    assert (found.started, found.suspicion) == (0, None)
+    assert (found.next_command, found.counts, found.partitions) == (7, counts, 2)
 
 
 def test_a_marker_that_cannot_be_read_is_replaced(world: World, scene: Scene, ada: Order) -> None:

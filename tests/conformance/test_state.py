@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from broker_world import World
-from delivery_harness import Scene, eventually
+from delivery_harness import Scene, eventually, running
 from standing import commit, park, write
 
 from heddle.audit import AuditTrail
@@ -16,6 +16,7 @@ from heddle.delivery.envelope import State
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.subscription import Subscription
 from heddle.integration import Outcome
+from heddle.on_failure import Caps, OnFailure
 from heddle.operations.lag import SubscriptionLag, subscription_lag
 from heddle.operations.orphans import Orphan, find_orphans
 from heddle.operations.state import SubscriptionState, subscription_states
@@ -200,3 +201,22 @@ def orphans(scene: Scene, subscriptions: list[Subscription], own: list[str] | No
     with closing(scene.broker.reader()) as reader:
         found = find_orphans(scene.admin, reader, subscriptions, own or [])
     return [orphan for orphan in found if orphan.subscription.startswith(scene.name)]
+
+
+def test_a_worker_at_its_cap_says_so(scene_of: MakeScene) -> None:
+    scene = scene_of(on_failure=OnFailure(caps=Caps(entries=2)))
+    scene.feed(("a", "bad1"), ("b", "bad2"), ("c", "bad3"))
+    told = f"partition 0 of {scene.name} reads nothing new: 2 entries are unresolved, which is the cap"
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        eventually(
+            lambda: (told, f"resolve some: heddle dlq list {scene.name} --group-by fingerprint") in problems(scene),
+            "told",
+        )
+        assert state_of(scene).unresolved.total == 2
+    ((stopped, _),) = problems(scene)
+    assert "was paused when the worker stopped" in stopped
+
+
+def problems(scene: Scene) -> list[tuple[str, str]]:
+    return state_of(scene).problems
