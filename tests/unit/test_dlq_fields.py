@@ -110,6 +110,7 @@ def test_classified_fields_are_masked_wherever_they_stand() -> None:
     masking = Masking(("contact.email", "lines.account", "by.account", "closed"))
     shown = [row.value for row in masking.rows(ROWS)]
     assert shown == [MASK, MASK, MASK, "Ada", "x", MASK, None]
+    assert Masking().rows(ROWS) == ROWS
     assert masking.text("refused: ada@example.org and bob@example.org, Ada") == f"refused: {MASK} and {MASK}, Ada"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import closing
+from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -14,9 +15,10 @@ from heddle.cli.dlq_open import broker_of, loaded, subscriptions_of
 from heddle.cli.dlq_options import AsJson, Typed, selects
 from heddle.cli.dlq_output import groups_document, page_document, print_groups, print_page, reading_progress
 from heddle.contracts import ConfluentRegistry
-from heddle.operations.dead_letters.entries import named_shelves
+from heddle.operations.dead_letters.entries import EntryView, named_shelves
 from heddle.operations.dead_letters.groups import GroupBy, group
 from heddle.operations.dead_letters.listing import Page, Reading
+from heddle.operations.dead_letters.masking import Masking, contracts_of
 from heddle.operations.dead_letters.payloads import Payloads
 from heddle.operations.dead_letters.select import Selection
 from heddle.project import Project
@@ -41,17 +43,27 @@ def list_entries(
     project, settings = loaded()
     page = _read(project, settings, typed.selection, None if group_by else limit)
     if group_by is None:
+        page = replace(page, entries=[_listed(view, project) for view in page.entries])
         if json:
             typer.echo(orjson.dumps(page_document(page)))
         else:
             print_page(page, project.components)
         return
     groups = group(page.entries, group_by)
+    for each in groups:
+        if each.example is not None:
+            each.example = _listed(each.example, project)
+            each.value = (each.example.key_text or "") if group_by is GroupBy.KEY else each.value
     runbooks = {name: component.runbook for name, component in project.components.items()}
     if json:
         typer.echo(orjson.dumps(groups_document(page, groups, group_by, runbooks)))
     else:
         print_groups(page, groups, group_by, runbooks)
+
+
+def _listed(view: EntryView, project: Project) -> EntryView:
+    contracts = contracts_of(project.components.get(view.subscription))
+    return Masking.of(contracts).listed(view, contracts)
 
 
 def _read(project: Project, settings: Settings, selection: Selection, limit: int | None) -> Page:

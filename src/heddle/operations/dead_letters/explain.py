@@ -18,13 +18,13 @@ from heddle.contracts.schema import Node
 from heddle.contracts.shapes import ChosenShape
 from heddle.delivery.envelope import ORIGINAL, ORIGINAL_NULL, original_of
 from heddle.errors import ContractError
-from heddle.integration import Component, Flow, Sink, Source
+from heddle.integration import Component, Flow, Sink
 from heddle.operations.dead_letters.differences import Difference, differences
 from heddle.operations.dead_letters.documents import shown_document
 from heddle.operations.dead_letters.entries import EntryView, text_of
 from heddle.operations.dead_letters.fields import FieldRow, compare
 from heddle.operations.dead_letters.finding import FoundEntry
-from heddle.operations.dead_letters.masking import MASK, Masking
+from heddle.operations.dead_letters.masking import MASK, Masking, contracts_of
 
 _NAMED: Final = 5
 
@@ -68,7 +68,7 @@ def explain(found: FoundEntry, component: Component | None, registry: Registry, 
     Raises what the registry raises when it does not answer."""
     view = found.view
     assert view.record is not None
-    contracts = _contracts(component)
+    contracts = contracts_of(component)
     masking = Masking() if reveal else Masking.of(contracts)
     original = original_of(view.record)
     reader = contract_of(component.reads) if isinstance(component, Flow | Sink) else None
@@ -81,24 +81,14 @@ def explain(found: FoundEntry, component: Component | None, registry: Registry, 
         component.runbook if component else "",
         key,
         tuple((name, masking.text(text_of(value))) for name, value in original.headers),
-        masking.text(view.message),
-        masking.text(view.stack),
+        masking.message(view),
+        masking.stack(view),
         body,
         _named(found.before),
         _named(found.behind),
         tuple(masking.differences(edits, of_raw=reader is None)),
         bool(masking),
     )
-
-
-def _contracts(component: Component | None) -> list[Contract]:
-    match component:
-        case Flow() | Sink():
-            return [contract_of(component.reads)]
-        case Source():
-            return [contract_of(kind) for kind in component.emits]
-        case _:
-            return []
 
 
 def _body(value: bytes | None, reader: Contract | None, registry: Registry, masking: Masking) -> Body:

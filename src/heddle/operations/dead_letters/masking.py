@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from heddle.contracts import Contract
+from heddle.contracts import Contract, contract_of
+from heddle.errors import FailureClass
+from heddle.integration import Component, Flow, Sink, Source
 from heddle.operations.dead_letters.differences import ABSENT, Difference
+from heddle.operations.dead_letters.entries import EntryView
 from heddle.operations.dead_letters.fields import FieldRow, Mark
 
 MASK: Final = "••••"
@@ -81,6 +84,22 @@ class Masking:
             text = text.replace(value, MASK)
         return text
 
+    def message(self, view: EntryView) -> str:
+        """Errors of codecs and mappings hold no content; what a handler or a client says may hold any."""
+        return self.text(view.message) if not self or _is_without_content(view) else MASK if view.message else ""
+
+    def stack(self, view: EntryView) -> str:
+        """The frames, which are code, and in place of what the exception says its type."""
+        if not self or _is_without_content(view):
+            return self.text(view.stack)
+        frames = [line for line in view.stack.splitlines() if line.startswith("  ")]
+        return "\n".join([*frames, f"{view.exception}: {MASK}"]) if view.stack else ""
+
+    def listed(self, view: EntryView, contracts: Iterable[Contract]) -> EntryView:
+        """As it may stand in a list."""
+        key = MASK.encode() if view.key is not None and self.hides_key(contracts) else view.key
+        return replace(view, key=key, message=self.message(view)) if self else view
+
     def hides_key(self, contracts: Iterable[Contract]) -> bool:
         """Whether the record key is made of a classified field."""
         return any(self._covers(path) for contract in contracts for path in contract.metadata.key)
@@ -95,6 +114,21 @@ class Masking:
             return value
         self.found.update(text for text in _texts(value) if len(text) >= _LEAST_CHARS)
         return MASK
+
+
+def _is_without_content(view: EntryView) -> bool:
+    return view.failure_class == FailureClass.CONTRACT and view.exception.startswith("heddle.")
+
+
+def contracts_of(component: Component | None) -> list[Contract]:
+    """Those whose classified fields its entries may hold; a source's raw deliveries become events of several."""
+    match component:
+        case Flow() | Sink():
+            return [contract_of(component.reads)]
+        case Source():
+            return [contract_of(kind) for kind in component.emits]
+        case _:
+            return []
 
 
 def _inside(path: str, container: str) -> bool:
