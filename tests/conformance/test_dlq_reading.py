@@ -166,6 +166,13 @@ def test_a_page_holds_the_newest_over_all_partitions_and_says_what_it_did_not_co
     assert page(scene, selection(key="k3")).complete
 
 
+def test_a_page_is_filled_from_behind_what_was_written_often(scene: DlqScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "COUNTED_RECORDS", 100)
+    dead(scene, *range(30))
+    scene.park(*[(99, "often", State.DEAD, b"")] * 700)
+    assert names(page(scene, limit=20)) == ["0-99", *[f"0-{offset}" for offset in range(29, 10, -1)]]
+
+
 def test_an_expression_reads_payloads_and_headers(scene: DlqScene) -> None:
     bodies = [scene.body("1", "tee", "7.10"), b'{"product": "raw"}', b"\0\0\0\0\1broken", b"\xff"]
     scene.park(*[(number, f"k{number}", State.DEAD, body) for number, body in enumerate(bodies)])
