@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -47,7 +48,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "heddle", "apply"], cwd=APP, env=environment, check=True)
         print(f"loading {options.records:,} orders …", flush=True)
         _side("load", options, environment, 0)
-        results: dict[str, list[dict[str, Any]]] = {"copy": [], "worker": []}
+        results: dict[str, list[dict[str, Any]]] = {"copy": [], "worker": [], "continue": []}
         for number in range(options.runs + 1):  # the first pair warms caches and counts for nothing
             for side, runs in results.items():
                 result = _side(side, options, environment, number)
@@ -80,7 +81,11 @@ def _report(results: dict[str, list[dict[str, Any]]], options: argparse.Namespac
     rows = {}
     print(f"\n{machine()}\n{options.records:,} records, {options.batch:,} a transaction, {options.runs} runs\n")
     print(f"{'':<26}{'CPU µs/record':>16}{'records/s wall':>16}{'peak RSS MiB':>14}")
-    for side, label in (("copy", "raw confluent-kafka copy"), ("worker", "heddle worker, mapping")):
+    for side, label in (
+        ("copy", "raw confluent-kafka copy"),
+        ("worker", "heddle worker, mapping"),
+        ("continue", "the same, order=continue"),
+    ):
         cpu = [run["cpu_s"] / run["records"] * 1e6 for run in results[side]]
         wall = [run["records"] / run["wall_s"] for run in results[side]]
         rss = statistics.median(run["rss_mib"] for run in results[side])
@@ -90,7 +95,13 @@ def _report(results: dict[str, list[dict[str, Any]]], options: argparse.Namespac
     print(
         f"\nworker / copy, pair by pair: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
     )
-    write_result("worker", {"records": options.records, "batch": options.batch, **rows, "ratio": ratios})
+    parking = [w / c for w, c in zip(rows["worker"]["cpu_us"], rows["continue"]["cpu_us"], strict=True)]
+    print(
+        f"parking on / off, nothing parked: median {statistics.median(parking):.3f}, "
+        f"{min(parking):.3f} to {max(parking):.3f}"
+    )
+    figures = {"records": options.records, "batch": options.batch, **rows, "ratio": ratios, "parking": parking}
+    write_result("worker", figures)
 
 
 def load(records: int, _: str) -> dict[str, Any]:
@@ -193,13 +204,19 @@ def copy(records: int, group: str) -> dict[str, Any]:
     return result
 
 
-def worker(records: int, group: str) -> dict[str, Any]:
+def worker_without_parking(records: int, group: str) -> dict[str, Any]:
+    """As `worker`, where nothing would wait for anything."""
+    return worker(records, group, order="continue")
+
+
+def worker(records: int, group: str, order: str = "park") -> dict[str, Any]:
     """Heddle's worker as `heddle run` starts it, stopped once it has settled everything."""
     from heddle.broker.kafka import KafkaBroker
     from heddle.contracts import ConfluentRegistry
     from heddle.delivery.build import open_step
     from heddle.delivery.subscription import subscription_of
     from heddle.delivery.worker import Worker
+    from heddle.operators import Operators
     from heddle.project import load_project, sources_digest
     from heddle.settings import load_settings
     from heddle.telemetry.logs import configure_logs
@@ -212,7 +229,8 @@ def worker(records: int, group: str) -> dict[str, Any]:
     subscription = subscription_of(flow)
     # A group of its own for each run, which `heddle run` never has: every run reads the topic from its start.
     type(subscription).group = property(lambda _: group)  # type: ignore[assignment,method-assign]
-    running = Worker(subscription, step, broker, settings)
+    subscription = replace(subscription, order=order)
+    running = Worker(subscription, step, broker, settings, audit_key=b"a benchmark's", operators=Operators())
     stop, clock = threading.Event(), Clock()
 
     def watch() -> None:
@@ -245,7 +263,7 @@ class Clock:
         }
 
 
-SIDES = {"load": load, "copy": copy, "worker": worker}
+SIDES = {"load": load, "copy": copy, "worker": worker, "continue": worker_without_parking}
 
 if __name__ == "__main__":
     main()

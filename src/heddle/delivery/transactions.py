@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import stamina
 from structlog.typing import FilteringBoundLogger
@@ -24,12 +24,19 @@ COMMIT_TRIES = 3
 LOG_GRACE_S = 5.0
 
 
+@dataclass(slots=True)
+class Totals:
+    """Live records settled by one process."""
+
+    counts: Counts = field(default_factory=Counts)
+
+
 class Transactions:
     """Of one worker. `full`: partitions at their cap, which the audit trail tells of."""
 
     def __init__(
         self, producer: Producer, topic: str, assignment: Assignment, desk: Desk, trail: AuditTrail, clock: Clock,
-        watchdog: Watchdog, limit_s: float, full: Mapping[int, Full], log: FilteringBoundLogger,
+        watchdog: Watchdog, limit_s: float, full: Mapping[int, Full], totals: Totals, log: FilteringBoundLogger,
     ) -> None:  # fmt: skip
         self._producer = producer
         self._topic = topic
@@ -42,7 +49,7 @@ class Transactions:
         self._limit_s = 2 * limit_s + LOG_GRACE_S
         self._full = full
         self._log = log
-        self.totals = Counts()
+        self._totals = totals
 
     def abort(self) -> None:
         self._producer.abort(TIMEOUT_S)
@@ -76,7 +83,7 @@ class Transactions:
             owned[partition].metadata = metadata[partition]
             if metadata[partition].suspicion is None:
                 owned[partition].condemned = None
-            self.totals += settlement.counts(partition)
+            self._totals.counts += settlement.counts(partition)
         self._remember(settlement, placed)
         if settlement.failures:
             self._report(settlement)

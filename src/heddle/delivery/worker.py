@@ -33,7 +33,7 @@ from heddle.delivery.steps import Budget, Step
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.suspicion import InHand
 from heddle.delivery.topics import needed_topics
-from heddle.delivery.transactions import Transactions, named_counts
+from heddle.delivery.transactions import Totals, Transactions, named_counts
 from heddle.delivery.watchdog import Watchdog, within
 from heddle.errors import (
     BrokerError,
@@ -99,6 +99,8 @@ class Worker:
             regulated=subscription.regulated, wall_ms=self._clock.wall_ms,
         )  # fmt: skip
         self._stop = threading.Event()
+        self._judge = Judge(subscription.order, subscription.on_failure, self._clock)
+        self._totals = Totals()
         self._summarised, self._summary_due = 0, 0.0
         self._delays = growing_delays()
         self._handshake_delays = growing_delays()
@@ -113,7 +115,7 @@ class Worker:
     @property
     def totals(self) -> Counts:
         """Live records settled by this process."""
-        return self._transactions.totals
+        return self._totals.counts
 
     @property
     def waiting(self) -> Waiting | None:
@@ -158,7 +160,6 @@ class Worker:
         self._due = DueEntries(
             reader, subscription.dead_letter_topic, self._indexes, clock, self._settings.batch_max_bytes
         )
-        self._judge = Judge(subscription.order, subscription.on_failure, clock)
         self._settler = Settler(
             self._step, subscription.order, self._indexes, envelope, self._trail, clock, self._judge, max_bytes
         )
@@ -167,7 +168,7 @@ class Worker:
         )
         self._transactions = Transactions(
             self._producer, subscription.topic, self._assignment, self._desk, self._trail, clock, self._watchdog,
-            self._settings.transaction_timeout_s, self._full, self._log,
+            self._settings.transaction_timeout_s, self._full, self._totals, self._log,
         )  # fmt: skip
         self._parts: Sequence[_Closable] = (
             reader, commands, admin, self._producer, self._consumer, self._step
