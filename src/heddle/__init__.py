@@ -8,12 +8,18 @@ from heddle.errors import (
     DependencyDownError,
     FailureClass,
     HeddleError,
+    Park,
+    RateLimitError,
+    RetryLater,
+    Stop,
     TransientError,
+    UnknownEffectError,
     UsageError,
 )
 from heddle.event import Draft, Event, Identity, stable_id
 from heddle.integration import Flow, Sink, Source
 from heddle.mapping import Mapping
+from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
 from heddle.secrets import Secret, secret
 from heddle.sinks.sql import SqlSink
 from heddle.sources.signatures import (
@@ -31,11 +37,14 @@ from heddle.sources.webhook import Delivery, WebhookSource
 
 __all__ = [
     "AuthError",
+    "Breaker",
+    "Caps",
     "ContractError",
     "Delivery",
     "DependencyDownError",
     "Draft",
     "Event",
+    "FailureBudget",
     "FailureClass",
     "Flow",
     "GitHub",
@@ -44,7 +53,12 @@ __all__ = [
     "HubSpotV3",
     "Identity",
     "Mapping",
+    "OnFailure",
+    "Park",
     "QuickBooks",
+    "RateLimitError",
+    "Retry",
+    "RetryLater",
     "Secret",
     "Shopify",
     "Sink",
@@ -52,8 +66,10 @@ __all__ = [
     "Source",
     "SqlSink",
     "StandardWebhooks",
+    "Stop",
     "Stripe",
     "TransientError",
+    "UnknownEffectError",
     "UsageError",
     "WebhookSource",
     "Xero",
