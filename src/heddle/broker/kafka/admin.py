@@ -186,9 +186,14 @@ class KafkaAdmin:
         return future.result()
 
 
+# As Kafka's own tools print a topic id; the client's form has slashes, which entry names could not hold.
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
 def _state(name: str, description: Any, config: Mapping[str, str]) -> TopicState:
     partitions = description.partitions
-    return TopicState(name, str(description.topic_id), len(partitions), len(partitions[0].replicas), config)
+    topic_id = str(description.topic_id).translate(_URL_SAFE)
+    return TopicState(name, topic_id, len(partitions), len(partitions[0].replicas), config)
 
 
 def _own(entries: Mapping[str, Any]) -> dict[str, str]:
