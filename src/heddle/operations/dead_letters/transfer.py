@@ -219,7 +219,7 @@ def _document(line: bytes) -> dict[str, Any]:
         raise ValueError("no JSON") from None
     if not isinstance(document, dict):
         raise ValueError("no JSON object")
-    if document.get("v") != FORMAT_VERSION:
+    if document.get("v") != FORMAT_VERSION or document["v"] is True:
         raise ValueError(f"not of format version {FORMAT_VERSION}, which `heddle dlq export` writes")
     return document
 
@@ -280,9 +280,9 @@ _CHECKS: Final[dict[str, Callable[[str], str]]] = {
 
 
 def _state(told: Any) -> State:
-    if told not in set(State) or State(told).is_marker:
-        raise ValueError("state is none of an unresolved entry")
-    return State(told)
+    if isinstance(told, str) and told in set(State) and not State(told).is_marker:
+        return State(told)
+    raise ValueError("state is none of an unresolved entry")
 
 
 def _before_edits(record: Record) -> dict[str, Any] | None:
