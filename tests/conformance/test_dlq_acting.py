@@ -19,6 +19,7 @@ from heddle.contracts import AvroCodec, contract_of
 from heddle.delivery.command import Action
 from heddle.delivery.envelope import State
 from heddle.errors import ContractError, UsageError
+from heddle.operations.dead_letters import dry_run as dry_running
 from heddle.operations.dead_letters import pursuit
 from heddle.operations.dead_letters.differences import ABSENT
 from heddle.operations.dead_letters.dry_run import SHOWN, DryRun, dry_run
@@ -132,6 +133,13 @@ def test_a_dry_run_counts_all_and_shows_the_first(scene: DlqScene) -> None:
     with scene.session() as session:
         result = tried(session, replay(session))
     assert (result.outcomes, len(result.shown), len(scene.calls)) == ({"emitted": SHOWN + 5}, SHOWN, SHOWN + 5)
+
+
+def test_a_failed_key_waits_in_later_batches_of_a_dry_run_too(scene: DlqScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_running, "BATCH", 1)
+    scene.park((0, "a", DEAD, scene.body("a", "coffee")), (1, "a", WAITING, scene.body("a", "tea")))
+    with scene.session() as session:
+        assert tried(session, replay(session)).outcomes == {"fails": 1, "waits": 1}
 
 
 def test_a_dry_run_of_an_edit_runs_the_new_bodies(scene: DlqScene) -> None:

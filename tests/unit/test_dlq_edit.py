@@ -20,17 +20,16 @@ from generating import things
 
 from heddle.broker.log import Record
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contract
-from heddle.contracts.decode_reference import decode_reference
 from heddle.contracts.encode_reference import encode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.parser import parse_schema
-from heddle.contracts.resolution import as_written
-from heddle.contracts.shapes import ChosenShape, DictShape
+from heddle.contracts.shapes import DictShape
 from heddle.errors import ContractError, ForeignBytesError, UsageError
 from heddle.integration import Flow
+from heddle.operations.dead_letters.documents import written_document
 from heddle.operations.dead_letters.edit import Body, open_body, settings_change
 from heddle.operations.dead_letters.hiding import Hiding
-from heddle.operations.dead_letters.json_form import from_json, to_json
+from heddle.operations.dead_letters.json_form import from_json
 from heddle.operations.dead_letters.json_text import InvalidJsonError, parse, render
 from heddle.operations.dead_letters.masking import MASK, Masking
 from heddle.operations.dead_letters.patching import merge_patch, patch_of, set_value, value_of
@@ -40,9 +39,20 @@ from schemas.crm import Deal
 _SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
-def _through_json(node: Any, body: bytes) -> bytes:
-    decoded = decode_reference(as_written(node), ChosenShape(), DEFAULT_LIMITS, body, 0)
-    document = parse(render(to_json(node, decoded), indent=2))
+class OneSchema(MemoryRegistry):
+    """A registry whose every id is of one schema."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        super().__init__()
+        self._only = schema
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        return self._only
+
+
+def _through_json(schema: dict[str, Any], body: bytes) -> bytes:
+    node, document = written_document(b"\0\0\0\0\x01" + body, OneSchema(schema))
+    document = parse(render(document, indent=2))
     return encode_reference(node, DictShape(), DEFAULT_LIMITS, from_json(node, document))
 
 
@@ -50,9 +60,8 @@ def _through_json(node: Any, body: bytes) -> bytes:
 @given(things(), data())
 def test_an_edit_of_nothing_gives_identical_bytes(thing: Any, draws: DataObject) -> None:
     schema, values = thing
-    node = parse_schema(schema)
-    body = encode_reference(node, DictShape(), DEFAULT_LIMITS, draws.draw(values))
-    assert _through_json(node, body) == body
+    body = encode_reference(parse_schema(schema), DictShape(), DEFAULT_LIMITS, draws.draw(values))
+    assert _through_json(schema, body) == body
 
 
 @pytest.mark.parametrize(
@@ -68,8 +77,7 @@ def test_an_edit_of_nothing_gives_identical_bytes(thing: Any, draws: DataObject)
     ],
 )  # fmt: skip
 def test_the_branch_of_a_union_is_kept(branches: Any, written: bytes) -> None:
-    node = parse_schema(schema_of([("x", branches)]))
-    assert _through_json(node, written) == written
+    assert _through_json(schema_of([("x", branches)]), written) == written
 
 
 DEAL = {
@@ -172,6 +180,15 @@ def test_an_entry_of_an_older_version_is_edited_under_it_or_moved(tmp_path: Path
     assert data[:5] == AvroCodec[Any](contract, registry).frame
     with pytest.raises(ContractError):
         body.encode({"id": "x", "amount": 2**40})
+
+
+def test_what_the_handler_cannot_read_is_refused_though_its_own_schema_takes_it() -> None:
+    other = schema_of([("id", "string")], "Other")
+    record = Record("crm.deal.v1", 0, 0, None, b"\0\0\0\0\x01\x02x", [], 0)
+    body = open_body(record, FLOW, OneSchema(other))
+    assert body.document == {"id": "x"}
+    with pytest.raises(ContractError, match=r"is test\.v1\.Other, not crm\.v1\.Deal"):
+        body.encode({"id": "y"})
 
 
 def test_bytes_without_a_schema_become_an_event_on_request() -> None:
