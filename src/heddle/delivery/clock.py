@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from typing import Protocol
@@ -17,6 +18,9 @@ class Clock(Protocol):
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         """Wait, or return True at once when `stop` is set."""
 
+    def jitter(self) -> float:
+        """From 0 to 1: where in its range a delay falls."""
+
 
 class SystemClock:
     def monotonic(self) -> float:
@@ -27,3 +31,6 @@ class SystemClock:
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         return stop.wait(seconds)
+
+    def jitter(self) -> float:
+        return random.random()  # noqa: S311 - nothing secret

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -155,7 +154,7 @@ class Judge:
         if entry is not None:
             tries = entry.attempts
             age_s = (self.clock.wall_ms() - entry.first_failed_ms) / 1000 if entry.first_failed_ms else 0.0
-        return retry.decide(failure, self.policy, tries=tries + 1, age_s=age_s, random=random.random)
+        return retry.decide(failure, self.policy, tries=tries + 1, age_s=age_s, random=self.clock.jitter)
 
 
 def _may_park(failure: Failure) -> bool:

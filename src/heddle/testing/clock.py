@@ -35,6 +35,10 @@ class ManualClock:
     def wait(self, stop: threading.Event, seconds: float) -> bool:  # noqa: ARG002 - it never waits
         raise TurnEnded
 
+    def jitter(self) -> float:
+        """Every delay is the longest of its range."""
+        return 1.0
+
     def move_to(self, moment: datetime) -> None:
         """Forwards, by whole milliseconds, rounded up; a moment in the past leaves it where it is."""
         elapsed_ms = -((START - moment) // timedelta(milliseconds=1))

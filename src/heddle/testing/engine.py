@@ -9,7 +9,7 @@ from threading import Event
 from heddle.delivery.build import open_step
 from heddle.delivery.settlement import Interruption, Waiting
 from heddle.delivery.worker import Worker, growing_delays
-from heddle.errors import DependencyDownError, FailureClass
+from heddle.errors import DependencyDownError, FailureClass, UsageError
 from heddle.project import sources_digest
 from heddle.testing.clock import TurnEnded
 from heddle.testing.faults import Crash
@@ -21,6 +21,9 @@ IDLE_TURNS = 3
 """One joins the group, one takes partitions over; after the third nothing is left to do."""
 
 MAX_CRASHES = 100
+FOREVER_S = 1e6
+"""For somebody in a debugger: a worker ends its process when a call takes too long, and this one is theirs."""
+
 AUDIT_KEY = b"heddle.testing"
 
 
@@ -45,10 +48,12 @@ class Engine:
         return self._wait or self._cap
 
     def open(self) -> None:
-        """A worker that begins anew, if none is at work."""
+        """A worker that begins anew, if none is at work. Raises `UsageError` for a declaration that cannot be right."""
         self.stopped = None
         if self._worker is None:
             self._guarded(self._start)
+        if isinstance(self.stopped, UsageError):
+            raise self.stopped
 
     def close(self) -> None:
         """A clean end, as by SIGTERM."""
@@ -102,6 +107,7 @@ class Engine:
             world.subscription, step, world.broker, world.settings, audit_key=AUDIT_KEY, operators=world.operators,
             clock=world.clock,
         )  # fmt: skip
+        step.longest_call_s = FOREVER_S
         worker.open(Event())
         self._worker = worker
         return True

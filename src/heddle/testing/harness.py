@@ -43,25 +43,26 @@ class Harness:
 
     def __init__(self, component: Component) -> None:
         self._component = component
-        self._stack = ExitStack()
         self._has_looked = False
 
     def __enter__(self) -> Harness:
-        self._world = self._stack.enter_context(open_world(self._component))
-        self._reading = Reading(self._world)
-        self._engine = Engine(self._world, self._reading)
-        self._stack.callback(self._engine.close)
-        self._feeder = Feeder(self._world)
-        self._operator = Operator(self._world, self._engine)
-        self._engine.open()
-        self._engine.run()
+        with ExitStack() as stack:
+            self._world = stack.enter_context(open_world(self._component))
+            self._reading = Reading(self._world)
+            self._engine = Engine(self._world, self._reading)
+            self._feeder = Feeder(self._world)
+            self._operator = Operator(self._world, self._engine)
+            stack.callback(self._engine.close)
+            self._engine.open()
+            self._engine.run()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stopped = self._engine.stopped
-        told = self.explain() if error is not None or stopped is not None else ""
+        told = self._told() if error is not None or stopped is not None else ""
         self._stack.close()
         if error is not None:
             error.add_note(told)
@@ -195,6 +196,13 @@ class Harness:
     def explain(self) -> str:
         """What happened, in a few lines."""
         return story(self._world, self._engine, self._reading)
+
+    def _told(self) -> str:
+        """Nothing that goes wrong here may hide why a test failed."""
+        try:
+            return self.explain()
+        except Exception as error:
+            return f"what happened cannot be told: {type(error).__name__}: {error}"
 
     # What on-call does
 
