@@ -18,14 +18,22 @@ from dlq_scene import DlqScene
 
 from heddle.broker.log import Headers, Outgoing, TopicSpec
 from heddle.broker.murmur2 import partition_of
-from heddle.delivery.command import Action
+from heddle.delivery import envelope
+from heddle.delivery.command import Action, Foreign
 from heddle.delivery.envelope import State, original_of
 from heddle.errors import BrokerError, UsageError
 from heddle.operations.dead_letters import importing
 from heddle.operations.dead_letters.adopt import Adoption, adoption
 from heddle.operations.dead_letters.entries import EntryView, read_entries
 from heddle.operations.dead_letters.foreign import Format
-from heddle.operations.dead_letters.importing import Gathered, imported_meanwhile, limits_of, present_in
+from heddle.operations.dead_letters.importing import (
+    Gathered,
+    Incoming,
+    Present,
+    imported_meanwhile,
+    limits_of,
+    present_in,
+)
 from heddle.operations.dead_letters.jobs import first_command
 from heddle.operations.dead_letters.plan import ReplayPlan
 from heddle.operations.dead_letters.pursuit import End, Pursuit
@@ -120,11 +128,13 @@ def test_what_was_discarded_does_not_come_back(scene_of: Callable[..., DlqScene]
     with here.failed(("k", "coffee")):
         pass
     with there.session() as session, running(there.worker()):
-        assert done(there, session, plan_of(session, exported(here))) == {"imported": 1}
+        plan = plan_of(session, exported(here))
+        assert done(there, session, plan) == {"imported": 1}
         discard, _ = session.plan(session.header(Action.DISCARD), selection([there.name]))
         assert done(there, session, discard) == {"discarded": 1}
         (left,) = plan_of(session, exported(here)).left_out
         assert left.reason.endswith(", discarded")
+        assert done(there, session, plan) == {"skipped": 1}, "the owner is asked without being checked before"
 
 
 def test_a_plan_that_is_applied_twice_makes_one_entry(scene_of: Callable[..., DlqScene]) -> None:
@@ -135,6 +145,19 @@ def test_a_plan_that_is_applied_twice_makes_one_entry(scene_of: Callable[..., Dl
         plan = plan_of(session, exported(here))
         assert done(there, session, plan) == {"imported": 1}
         assert done(there, session, plan) == {"skipped": 1}
+        assert len(entries(session)) == 1
+
+
+def test_a_record_whose_failure_cannot_be_read_stops_no_worker(scene: DlqScene) -> None:
+    """`import` refuses such a line; whoever holds an operator's key may write other commands."""
+    good = Foreign("t:0:id", 1, b"k", b"v", (), 5, ())
+    bad = good._replace(offset=2, failure=((envelope.ATTEMPTS, "many"),))
+    late = good._replace(offset=3, failure=((envelope.FIRST_FAILED, "yesterday"),))
+    with scene.session() as session, running(scene.worker()):
+        found = Gathered(session.shelf, Present({}, ()), limits_of(session.admin, session.shelf))
+        for foreign in (bad, late, good, good):
+            found.take(Incoming(foreign, 0, "t"))
+        assert done(scene, session, found.plan(session.header(Action.IMPORT))) == {"imported": 1, "skipped": 2}
         assert len(entries(session)) == 1
 
 

@@ -262,10 +262,15 @@ class Desk:
         part = errand.command.slice
         assert part is not None
         foreign, target = part.foreign[number], target_of(errand.command, number)
-        if self._indexes[errand.partition].get(EntryId(foreign.origin, foreign.offset)) is not None:
+        entry_id = EntryId(foreign.origin, foreign.offset)
+        if self._indexes[errand.partition].has_met(entry_id) or (errand.partition, entry_id) in self._out.changes:
             self._line(errand, target, "skipped", None, code="exists")
             return
-        record, change = imported(foreign, errand.partition, self._envelope, self._clock.wall_ms())
+        try:
+            record, change = imported(foreign, errand.partition, self._envelope, self._clock.wall_ms())
+        except FormatError:  # nobody could read that entry again
+            self._line(errand, target, "skipped", None, code="unreadable")
+            return
         self._out.change(change)
         self._line(errand, target, "imported", None, record=record)
 

@@ -119,6 +119,10 @@ class PartitionIndex:
     def get(self, entry_id: EntryId) -> Entry | None:
         return self._entries.get(entry_id)
 
+    def has_met(self, entry_id: EntryId) -> bool:
+        """It is unresolved, or a person has decided about it not long ago."""
+        return entry_id in self._entries or entry_id in self._marker_ids
+
     def run_of(self, entry_id: EntryId) -> Run | None:
         return self._runs.get(entry_id)
 
