@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,13 +20,15 @@ from structlog.typing import FilteringBoundLogger
 from heddle.audit import AuditTrail
 from heddle.broker.log import Broker, GroupMetadata, Record
 from heddle.delivery.assignment import TIMEOUT_S, Assignment
-from heddle.delivery.caps import Full, fit, has_room_again
+from heddle.delivery.caps import Full
 from heddle.delivery.clock import Clock, SystemClock
 from heddle.delivery.desk import Desk
 from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Envelope
 from heddle.delivery.judge import Judge
 from heddle.delivery.metadata import Counts
+from heddle.delivery.patience import WAIT_MAX_S, Patience, growing_delays
+from heddle.delivery.room import Room
 from heddle.delivery.settle import Settler
 from heddle.delivery.settlement import Due, Event, Interruption, Settlement, Waiting
 from heddle.delivery.steps import Budget, Step
@@ -46,7 +48,6 @@ from heddle.operators import Operators
 from heddle.settings import Settings
 
 SUMMARY_INTERVAL_S = 10.0
-WAIT_MIN_S, WAIT_MAX_S = 0.2, 5.0
 CLOSE_LIMIT_S = 15.0
 MAX_POLL_INTERVAL_S = 300.0
 HANDSHAKE_LIMIT_S = 240.0  # below max.poll.interval
@@ -102,11 +103,8 @@ class Worker:
         self._judge = Judge(subscription.order, subscription.on_failure, self._clock)
         self._totals = Totals()
         self._summarised, self._summary_due = 0, 0.0
-        self._delays = growing_delays()
+        self._patience = Patience(settings.batch_max_records)
         self._handshake_delays = growing_delays()
-        self._pauses = 0
-        self._bound = settings.batch_max_records
-        self._is_probing = False
         self._probes = 0
         self._full: dict[int, Full] = {}
         self._waiting: Waiting | None = None
@@ -170,6 +168,7 @@ class Worker:
             self._producer, subscription.topic, self._assignment, self._desk, self._trail, clock, self._watchdog,
             self._settings.transaction_timeout_s, self._full, self._totals, self._log,
         )  # fmt: skip
+        self._room = Room(self._full, self._assignment, self._consumer, self._transactions, self._log)
         self._parts: Sequence[_Closable] = (
             reader, commands, admin, self._producer, self._consumer, self._step
         )  # fmt: skip
@@ -182,7 +181,7 @@ class Worker:
     def turn(self) -> bool:
         """One round; whether it had anything to do."""
         batch = self._consume(0.0 if self._due.any() else None)
-        self._read_on_where_there_is_room()
+        self._room.reopen()
         due = self._due.take(self._present_bound(), has_live=bool(batch.records))
         worked = bool(batch.records or due)
         if worked:
@@ -237,12 +236,11 @@ class Worker:
             owned[record.partition].consumed = record.offset + 1
         if self._assignment.pending:
             self._handshake(group)
-        return Batch(self._with_room(records), group)
+        return Batch(self._room.fitting(records, group), group)
 
     def _follow(self) -> None:
         self._assignment.follow()
-        for partition in self._full.keys() - self._assignment.owned.keys():
-            del self._full[partition]
+        self._room.forget_others()
 
     def _handshake(self, group: GroupMetadata) -> None:
         """A dependency that is down at this point (the sink's fence) leaves the partitions pending, and paused."""
@@ -257,26 +255,6 @@ class Worker:
                 raise _Stopped from None
         else:
             self._handshake_delays, self._waiting = growing_delays(), None
-
-    def _with_room(self, records: list[Record]) -> list[Record]:
-        """Partitions whose entries are at their cap read nothing new until some are resolved."""
-        kept, full = fit(records, self._indexes)
-        for partition, what in full.items():
-            self._full[partition] = what
-            self._assignment.owned[partition].consumed = what.offset
-            self._consumer.pause([partition])
-            self._log.error("paused: too many unresolved entries", partition=partition, reason=what.reason)
-        if full:
-            events = [Event(partition, "paused", {"why": what.reason}) for partition, what in full.items()]
-            self._transactions.tell(events, self._consumer.group_metadata())
-        return kept
-
-    def _read_on_where_there_is_room(self) -> None:
-        for partition in list(self._full):
-            if has_room_again(self._indexes[partition]):
-                del self._full[partition]
-                self._consumer.start({partition: self._assignment.owned[partition].consumed})
-                self._log.info("reads on: entries were resolved", partition=partition)
 
     # Settling
 
@@ -308,7 +286,8 @@ class Worker:
                 continue
             batch = Batch(batch.records[settlement.settled :], batch.group)
             if settlement.settled or settlement.ran:
-                self._went_well()
+                self._patience.went_well()
+                self._waiting = None
             if settlement.interrupted is not None:
                 if settlement.interrupted.stops:
                     raise settlement.interrupted.error
@@ -326,7 +305,7 @@ class Worker:
 
     def _present_bound(self) -> int:
         """How many records a batch may have: one as a probe, few while something is suspected of killing us."""
-        return 1 if self._is_probing else min(self._bound, self._assignment.bound)
+        return min(self._patience.bound, self._assignment.bound)
 
     def _attempt(self, records: list[Record], due: list[Due], group: GroupMetadata) -> Settlement:
         condemned = None
@@ -376,14 +355,9 @@ class Worker:
     def _pause(self, batch: Batch, why: Interruption, records: list[Record], due: list[Due]) -> Batch:
         """Say why, stay in the group, then try the same records again, one as a probe. Nothing becomes dead from a
         pause."""
-        delay_s = why.delay_s
-        if delay_s is None:
-            delay_s = self._judge.board.probe_delay_s if why.failed_alike else next(self._delays)
+        delay_s = self._patience.delay_s(why, self._judge.board.probe_delay_s)
         self._log.warning("paused", reason=str(why.error), error=why.error.code, retry_in_s=round(delay_s, 1))
-        self._is_probing, self._pauses = not why.failed_alike, self._pauses + 1
-        if why.slows:
-            self._bound = max(1, self._bound // 2)
-        if self._pauses == 2 or why.failed_alike or delay_s > WAIT_MAX_S:
+        if self._patience.is_news(why, delay_s):
             partitions = {r.partition for r in records} | {each.entry.partition for each in due}
             detail = {"why": f"{why.error.code}: {why.error}"}
             self._transactions.tell(
@@ -405,13 +379,6 @@ class Worker:
                 self._assignment.owned[record.partition].consumed = record.offset
         return Batch([], batch.group)
 
-    def _went_well(self) -> None:
-        """Something came to an end: no probe is needed any more, batches grow again."""
-        if self._is_probing or self._pauses:
-            self._is_probing, self._pauses = False, 0
-            self._delays, self._waiting = growing_delays(), None
-        self._bound = min(self._settings.batch_max_records, self._bound * 2)
-
     def _within_bytes(self, records: list[Record]) -> int:
         """How many of them, at least one, one transaction may hold, so that it stays within memory and time."""
         size = 0
@@ -432,11 +399,3 @@ class Worker:
 
     def _outcomes(self) -> dict[str, int]:
         return named_counts(self.totals)
-
-
-def growing_delays() -> Iterator[float]:
-    """Growing waits for a dependency: 0.2 s, doubled up to 5 s."""
-    delay = WAIT_MIN_S
-    while True:
-        yield delay
-        delay = min(delay * 2, WAIT_MAX_S)

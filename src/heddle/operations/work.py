@@ -13,9 +13,10 @@ from heddle.audit import audit_key
 from heddle.broker.kafka import KafkaBroker
 from heddle.contracts import ConfluentRegistry
 from heddle.delivery.build import open_step
+from heddle.delivery.patience import growing_delays
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import subscription_of
-from heddle.delivery.worker import Worker, growing_delays
+from heddle.delivery.worker import Worker
 from heddle.errors import AuthError, DependencyDownError
 from heddle.integration import Component
 from heddle.operators import Operators

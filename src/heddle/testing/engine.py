@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from threading import Event
 
 from heddle.delivery.build import open_step
+from heddle.delivery.patience import growing_delays
 from heddle.delivery.settlement import Interruption, Waiting
-from heddle.delivery.worker import Worker, growing_delays
+from heddle.delivery.worker import Worker
 from heddle.errors import DependencyDownError, FailureClass, UsageError
 from heddle.project import sources_digest
 from heddle.testing.clock import TurnEnded
