@@ -9,7 +9,8 @@ from heddle.broker.log import Reader, Record
 
 TIMEOUT_S = 30.0
 FIRST_STRETCH = 500
-LONGEST_STRETCH = 50_000
+STRETCH_RECORDS = 2_000
+"""What is held at a time, about: an entry with its stack has some kilobytes."""
 GROWTH = 4
 
 
@@ -25,9 +26,9 @@ class Found(NamedTuple):
 def newest_of_partition(
     reader: Reader, topic: str, partition: int, *, first_stretch: int = FIRST_STRETCH
 ) -> Iterator[Found]:
-    """Stretch by stretch, each earlier and longer than the one before; the last reaches the partition's beginning.
+    """Stretch by stretch, each before the one that came last; the last reaches the partition's beginning.
 
-    Stretches are measured in offsets: what the cleaner has taken makes them shorter in records."""
+    Stretches are measured in offsets, and long where the cleaner has left few records."""
     end = reader.last_stable_offset(topic, partition, TIMEOUT_S)
     seen: set[bytes | None] = set()
     length = first_stretch
@@ -36,4 +37,7 @@ def newest_of_partition(
         newest = reader.newest(topic, partition, start, end, seen, TIMEOUT_S)
         end = start if newest.start == start else 0  # what lay before was deleted
         yield Found([record for record in newest.records if record.value is not None], newest.read, end)
-        length = min(length * GROWTH, LONGEST_STRETCH)
+        if newest.read * GROWTH <= STRETCH_RECORDS:
+            length *= GROWTH
+        elif newest.read > STRETCH_RECORDS * GROWTH:
+            length //= GROWTH
