@@ -86,11 +86,13 @@ def test_a_partition_that_is_new_to_the_group_counts_whole_whatever_the_declared
 
 def test_a_marker_that_cannot_be_read_is_told_and_the_others_still_count(world: World, scene: Scene) -> None:
     counts = Counts(Counts().by_outcome | {Outcome.EMITTED: 7})
+    runs = Counts(Counts().by_outcome | {Outcome.PARKED: 2})
+    marker = PartitionMetadata(counts=counts, entry_counts=runs)
     scene.feed(("a", "one"), partition=1)
-    commit(world, scene, {0: Position(0, "9:{}"), 1: Position(0, PartitionMetadata(counts=counts).pack())})
+    commit(world, scene, {0: Position(0, "9:{}"), 1: Position(0, marker.pack())})
     row = lag_of(scene)
     assert "partition 0: offset metadata has format version '9'" in row.unreadable
-    assert (row.lag, row.counts.total) == (1, 7)
+    assert (row.lag, row.counts.total, row.entry_counts.total) == (1, 7, 2)
     assert state_of(scene).problems[0][0] == f"{scene.name}: {row.unreadable}"
 
 
@@ -189,7 +191,7 @@ def test_entries_of_a_subscription_that_is_not_declared_any_more_are_found(world
     (ours,) = orphans(scene, [], own=[scene.subscription.topic])
     assert (ours.subscription, ours.is_ours, ours.unresolved.total) == (scene.name, True, 2)
     assert str(ours) == f"{scene.name}.dlq holds 2 dead, and no component is called {scene.name} any more"
-    assert f"heddle dlq export {scene.name} | heddle dlq import NAME" in ours.hint
+    assert f"heddle dlq export {scene.name} > FILE, heddle dlq import NAME FILE" in ours.hint
     (others,) = orphans(scene, [])
     assert "may well be another project's" in str(others)
     consumer = world.consumer(scene.subscription.group, scene.subscription.topic)

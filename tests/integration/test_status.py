@@ -73,7 +73,8 @@ def test_status_tells_each_subscription_what_is_paused_and_whose_entries_nobody_
 ) -> None:
     first, second = project.flow("first"), project.flow("second")
     fresh = project.heddle("status")
-    assert (fresh.returncode, fresh.stdout.splitlines()) == (0, ["no topics yet: `heddle plan` shows what to create"])
+    assert fresh.returncode == 0
+    assert fresh.stdout.startswith("no topics yet: `heddle plan` shows what to create\n")
     assert project.heddle("apply").returncode == 0
     idle = project.heddle("status")
     assert idle.returncode == 0, idle.stdout

@@ -54,7 +54,8 @@ def tail(
 def lag(json: AsJson = False) -> None:
     """Show how far behind and how settled everything is.
 
-    Lag counts records. The outcomes are exact: they commit together with the offsets.
+    Lag counts records. The outcomes are exact: they commit together with the offsets. --json has the runs of
+    dead-letter entries too, which are counted apart.
 
     Example: heddle lag --json
 
@@ -91,9 +92,18 @@ def _lag_row(row: SubscriptionLag) -> dict[str, Any]:
 def _settled(row: SubscriptionLag) -> dict[str, Any]:
     """Sums that lack a partition would be wrong: they are left out."""
     if row.unreadable:
-        return {"settled": None, "outcomes": None, "recovered": None}
-    counts, outcomes = row.counts, {str(outcome): count for outcome, count in row.counts.by_outcome.items()}
-    return {"settled": counts.total, "outcomes": outcomes, "recovered": counts.recovered}
+        return dict.fromkeys(("settled", "outcomes", "recovered", "entry_runs", "entry_outcomes"))
+    return {
+        "settled": row.counts.total,
+        "outcomes": _named(row.counts),
+        "recovered": row.counts.recovered,
+        "entry_runs": row.entry_counts.total,
+        "entry_outcomes": _named(row.entry_counts),
+    }
+
+
+def _named(counts: Counts) -> dict[str, int]:
+    return {str(outcome): count for outcome, count in counts.by_outcome.items()}
 
 
 def _lag_table(rows: list[SubscriptionLag]) -> Table:

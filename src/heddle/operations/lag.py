@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heddle.broker.log import NEVER_COMMITTED, Admin, Broker, Position, Reader
 from heddle.delivery.metadata import Counts, PartitionMetadata
@@ -20,7 +20,7 @@ UNREADABLE_HINT = "a newer Heddle or another program wrote it: run that version,
 class SubscriptionLag:
     """`lag` is in records; beyond `EXACT_UP_TO` offsets a partition it counts offsets, which transaction markers
     and aborted records inflate. `missing`: the topic does not exist. `unreadable`: which marker beside an offset
-    cannot be read and why; then `counts` are not all of them."""
+    cannot be read and why; then the counts are not all of them. `entry_counts`: of runs of dead-letter entries."""
 
     subscription: str
     topic: str
@@ -30,6 +30,7 @@ class SubscriptionLag:
     counts: Counts
     missing: bool = False
     unreadable: str = ""
+    entry_counts: Counts = field(default_factory=Counts)
 
 
 def subscription_lag(broker: Broker, subscriptions: Iterable[Subscription]) -> list[SubscriptionLag]:
@@ -61,6 +62,7 @@ def lag_of(admin: Admin, reader: Reader, subscription: Subscription, partitions:
         admin.group_members(subscription.group),
         sum((marker.counts for marker in markers.values()), Counts()),
         unreadable=unreadable,
+        entry_counts=sum((marker.entry_counts for marker in markers.values()), Counts()),
     )
 
 

@@ -35,8 +35,8 @@ class Orphan:
     def hint(self) -> str:
         """What to do next."""
         return (
-            f"declare {self.subscription} again until they are resolved, or give them to another subscription: "
-            f"heddle dlq export {self.subscription} | heddle dlq import NAME"
+            f"declare {self.subscription} again until they are resolved; or give them to another subscription: "
+            f"heddle dlq export {self.subscription} > FILE, heddle dlq import NAME FILE, then delete topic {self.topic}"
         )
 
     def document(self) -> dict[str, Any]:
