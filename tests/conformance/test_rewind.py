@@ -25,7 +25,7 @@ from heddle.operations.destination import Destination
 from heddle.operations.inbox_bounds import InboxBound
 from heddle.operations.plan import PlanChangedError
 from heddle.operations.rewind import RewindPlan, RewindRefusedError, plan_rewind
-from heddle.operations.rewind_apply import Order, StillRunningError, apply_rewind, statement_bytes
+from heddle.operations.rewind_apply import Mandate, StillRunningError, apply_rewind, statement_bytes
 from heddle.operators import Operators, entry_of, make_key
 
 MakeScene = Callable[..., Scene]
@@ -203,13 +203,13 @@ def test_running_workers_are_counted(world: World, scene: Scene) -> None:
 
 
 @pytest.fixture
-def ada(tmp_path: Path) -> Order:
+def ada(tmp_path: Path) -> Mandate:
     key = make_key(tmp_path, "ada")
     (tmp_path / "operators.toml").write_text(entry_of(key))
-    return Order("a wrong price list", key, Operators.load(tmp_path, local=False), "root")
+    return Mandate("a wrong price list", key, Operators.load(tmp_path, local=False), "root")
 
 
-def rewind(scene: Scene, to: str, order: Order, broker: Broker | None = None, join_timeout_s: float = 30.0) -> None:
+def rewind(scene: Scene, to: str, order: Mandate, broker: Broker | None = None, join_timeout_s: float = 30.0) -> None:
     broker = broker or scene.broker
     made = plan_rewind(broker, scene.subscription, Destination.parse(to))
     apply_rewind(broker, scene.subscription, made, order, AUDIT_KEY, join_timeout_s)
@@ -246,7 +246,7 @@ class Inbox(NoFence):
         return Applied(Outcome.APPLIED)
 
 
-def test_what_took_effect_before_has_none_again_and_the_audit_trail_tells(scene: Scene, ada: Order) -> None:
+def test_what_took_effect_before_has_none_again_and_the_audit_trail_tells(scene: Scene, ada: Mandate) -> None:
     scene.feed(("a", "one"), ("b", "bad"), ("b", "behind"), ("c", "two"))
     scene.feed(("d", "three"), partition=1)
     sink = Inbox()
@@ -271,7 +271,7 @@ def test_what_took_effect_before_has_none_again_and_the_audit_trail_tells(scene:
 
 
 def test_an_event_of_a_key_with_earlier_dead_letters_stays_behind_them_when_it_is_read_again(
-    scene: Scene, ada: Order
+    scene: Scene, ada: Mandate
 ) -> None:
     scene.feed(("a", "one"), ("a", "bad"), ("a", "behind"))
     sink = Inbox()
@@ -281,7 +281,7 @@ def test_an_event_of_a_key_with_earlier_dead_letters_stays_behind_them_when_it_i
     assert sink.applied == [b"one"]
 
 
-def test_a_running_worker_refuses_it(scene: Scene, ada: Order) -> None:
+def test_a_running_worker_refuses_it(scene: Scene, ada: Mandate) -> None:
     scene.feed(("a", "one"))
     with running(scene.worker(scene.step())):
         scene.settled(1)
@@ -314,7 +314,7 @@ class Racing:
         return racing
 
 
-def test_a_worker_that_starts_while_we_join_is_left_alone(world: World, scene: Scene, ada: Order) -> None:
+def test_a_worker_that_starts_while_we_join_is_left_alone(world: World, scene: Scene, ada: Mandate) -> None:
     end = fill(scene, 0, 2)
     commit(world, scene, {0: Position(end, FRESH), 1: Position(0, FRESH)})
     rival = scene.worker(scene.step())
@@ -332,7 +332,7 @@ def test_a_worker_that_starts_while_we_join_is_left_alone(world: World, scene: S
     assert "rewind" not in [record.kind for record in scene.audit()]
 
 
-def test_a_group_that_moves_on_before_the_transaction_changes_nothing(world: World, scene: Scene, ada: Order) -> None:
+def test_a_group_that_moves_on_before_the_transaction_changes_nothing(world: World, scene: Scene, ada: Mandate) -> None:
     end = fill(scene, 0, 2)
     commit(world, scene, {0: Position(end, FRESH), 1: Position(0, FRESH)})
     before, ours = scene.positions(), []
@@ -347,7 +347,7 @@ def test_a_group_that_moves_on_before_the_transaction_changes_nothing(world: Wor
     assert scene.positions()[0].offset == 0
 
 
-def test_an_offset_that_moved_since_the_plan_changes_nothing(world: World, scene: Scene, ada: Order) -> None:
+def test_an_offset_that_moved_since_the_plan_changes_nothing(world: World, scene: Scene, ada: Mandate) -> None:
     end = fill(scene, 0, 2)
     commit(world, scene, {0: Position(end, FRESH)})
     made = plan(scene, "earliest")
@@ -357,7 +357,7 @@ def test_an_offset_that_moved_since_the_plan_changes_nothing(world: World, scene
     assert scene.positions()[0].offset == 2
 
 
-def test_a_key_that_does_not_count_rewinds_nothing(world: World, scene: Scene, ada: Order, tmp_path: Path) -> None:
+def test_a_key_that_does_not_count_rewinds_nothing(world: World, scene: Scene, ada: Mandate, tmp_path: Path) -> None:
     end = fill(scene, 0, 1)
     commit(world, scene, {0: Position(end, FRESH)})
     with pytest.raises(AuthError, match="does not count"):
@@ -365,7 +365,7 @@ def test_a_key_that_does_not_count_rewinds_nothing(world: World, scene: Scene, a
     assert scene.positions()[0].offset == end
 
 
-def test_what_was_changed_from_outside_before_is_told_first(world: World, scene: Scene, ada: Order) -> None:
+def test_what_was_changed_from_outside_before_is_told_first(world: World, scene: Scene, ada: Mandate) -> None:
     scene.feed(("a", "one"), ("b", "two"))
     settled_by_a_worker(scene, scene.step(), 2)
     commit(world, scene, {0: Position(1)})  # as a tool of others does: without a marker
@@ -376,7 +376,7 @@ def test_what_was_changed_from_outside_before_is_told_first(world: World, scene:
 
 
 def test_what_a_crash_left_suspect_is_forgotten_and_what_was_counted_and_commanded_is_not(
-    world: World, scene: Scene, ada: Order
+    world: World, scene: Scene, ada: Mandate
 ) -> None:
     end = fill(scene, 0, 2)
     counts = Counts(Counts().by_outcome | {Outcome.EMITTED: 2})
@@ -388,7 +388,7 @@ def test_what_a_crash_left_suspect_is_forgotten_and_what_was_counted_and_command
     assert (found.next_command, found.counts, found.partitions) == (7, counts, 2)
 
 
-def test_a_marker_that_cannot_be_read_is_replaced(world: World, scene: Scene, ada: Order) -> None:
+def test_a_marker_that_cannot_be_read_is_replaced(world: World, scene: Scene, ada: Mandate) -> None:
     end = fill(scene, 0, 1)
     commit(world, scene, {0: Position(end, "9:{}"), 1: Position(0, FRESH)})
     rewind(scene, f"0={end}", ada)
@@ -397,7 +397,7 @@ def test_a_marker_that_cannot_be_read_is_replaced(world: World, scene: Scene, ad
     settled_by_a_worker(scene, scene.step(), 1)
 
 
-def test_a_partition_that_never_began_begins_where_it_is_told(scene_of: MakeScene, ada: Order) -> None:
+def test_a_partition_that_never_began_begins_where_it_is_told(scene_of: MakeScene, ada: Mandate) -> None:
     scene = scene_of(start="latest")
     scene.feed(("a", "one"))
     scene.feed(("b", "two"), partition=1)

@@ -19,7 +19,7 @@ from heddle.operations.destination import Destination
 from heddle.operations.inbox_bounds import inbox_bounds
 from heddle.operations.plan import PlanChangedError
 from heddle.operations.rewind import Move, RewindPlan, plan_rewind
-from heddle.operations.rewind_apply import Order, apply_rewind
+from heddle.operations.rewind_apply import Mandate, apply_rewind
 from heddle.operators import OperatorKey, Operators
 from heddle.project import Project, load_project
 from heddle.settings import Settings, load_settings, need
@@ -53,22 +53,22 @@ def rewind(
     settings = need(load_settings(), "bootstrap_servers")
     configure_logs(settings)
     broker, chosen = KafkaBroker(settings), subscription_of(component)
-    order = _order(project, settings, reason) if apply else None
+    mandate = _mandate(project, settings, reason) if apply else None
     plan = plan_rewind(broker, chosen, destination, inbox_bounds(chosen, project.components.values()))
-    if order is not None:
+    if mandate is not None:
         _check_hash(plan, apply)
-        apply_rewind(broker, chosen, plan, order, audit_key())
+        apply_rewind(broker, chosen, plan, mandate, audit_key())
     if json:
-        typer.echo(orjson.dumps(plan.document() | {"applied": order is not None}))
-    elif order is None:
+        typer.echo(orjson.dumps(plan.document() | {"applied": mandate is not None}))
+    elif mandate is None:
         _print_plan(plan)
     else:
         _print_done(plan)
 
 
-def _order(project: Project, settings: Settings, reason: str) -> Order:
+def _mandate(project: Project, settings: Settings, reason: str) -> Mandate:
     operators = Operators.load(project.root, local=settings.local)
-    return Order(checked_reason(reason), OperatorKey.load(), operators, os_user())
+    return Mandate(checked_reason(reason), OperatorKey.load(), operators, os_user())
 
 
 def _check_hash(plan: RewindPlan, expected: str) -> None:

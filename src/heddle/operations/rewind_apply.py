@@ -40,7 +40,7 @@ class StillRunningError(HeddleError):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Mandate:
     """Who rewinds, and why. `os_user` stands beside the key's name in the audit trail. `operators`: whose keys count;
     no worker runs that could check the signature."""
 
@@ -54,7 +54,7 @@ def apply_rewind(
     broker: Broker,
     subscription: Subscription,
     plan: RewindPlan,
-    order: Order,
+    mandate: Mandate,
     audit_key: bytes,
     join_timeout_s: float = JOIN_TIMEOUT_S,
 ) -> None:
@@ -62,7 +62,7 @@ def apply_rewind(
 
     Raises `StillRunningError` when the group is not ours alone, and `PlanChangedError` when an offset has moved since:
     nothing was changed then. `AuthError` for a key that does not count."""
-    signed = _signed(plan, order)
+    signed = _signed(plan, mandate)
     with closing(broker.admin()) as admin, closing(broker.reader()) as reader:
         if admin.group_members(subscription.group):  # before we make a consumer: it joins by itself
             raise _still_running(subscription)
@@ -73,7 +73,7 @@ def apply_rewind(
             found = consumer.committed([move.partition for move in plan.moves], TIMEOUT_S)
             _check_unmoved(plan, found)
             trail = AuditTrail(
-                subscription.name, subscription.topic, subscription.audit_topic, order.key.name, audit_key
+                subscription.name, subscription.topic, subscription.audit_topic, mandate.key.name, audit_key
             )  # fmt: skip
             change = _change(reader, trail, subscription, plan, signed, found)
             _commit(broker, subscription, change, group)
@@ -142,24 +142,24 @@ def _marker(position: Position, partitions: int) -> PartitionMetadata:
     return replace(marker, started=0, suspicion=None)
 
 
-def _signed(plan: RewindPlan, order: Order) -> dict[str, Any]:
+def _signed(plan: RewindPlan, mandate: Mandate) -> dict[str, Any]:
     """What the operator's key signs: everything that is done, so that each partition's record is proof by itself."""
     statement = {
         "do": "rewind",
         "subscription": plan.subscription,
         "topic_id": plan.topic_id,
         "moves": [[move.partition, move.now, move.then] for move in plan.moves],
-        "reason": order.reason,
-        "os_user": order.os_user,
+        "reason": mandate.reason,
+        "os_user": mandate.os_user,
     }
     data = statement_bytes(statement)
-    signature = order.key.sign(data)
-    if not order.operators.verify(order.key.name, signature, data):
+    signature = mandate.key.sign(data)
+    if not mandate.operators.verify(mandate.key.name, signature, data):
         raise AuthError(
-            f"the operator key {order.key.name} does not count in this project",
+            f"the operator key {mandate.key.name} does not count in this project",
             hint="have its public half added to operators.toml, or set HEDDLE_OPERATOR to one that counts",
         )
-    return {"reason": order.reason, "os_user": order.os_user, "statement": statement, "signature": signature}
+    return {"reason": mandate.reason, "os_user": mandate.os_user, "statement": statement, "signature": signature}
 
 
 def statement_bytes(statement: Mapping[str, Any]) -> bytes:
