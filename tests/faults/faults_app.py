@@ -163,6 +163,7 @@ class Application:
             "HEDDLE_LOCAL": "true",
             "HEDDLE_GATEWAY_PORT": str(self._port),
             "HEDDLE_BATCH_MAX_RECORDS": str(BATCH_MAX_RECORDS),
+            "HEDDLE_SECRET_AUDIT_KEY": "of these tests",
             "HEDDLE_SECRET_LEDGER_DSN": self.stack.dsn,
             "HEDDLE_SECRET_CRM_WEBHOOK": self.crm_secret,
             "HEDDLE_SECRET_PAYMENTS_WEBHOOK": self.payments_secret,
