@@ -220,11 +220,11 @@ def restore(_: argparse.Namespace) -> dict[str, Any]:
 
 
 def _restored(reader: Reader, topic_id: str) -> int:
+    from heddle.broker.newest import settled_newest
     from heddle.delivery.index import PartitionIndex
 
     index = PartitionIndex(topic_id, "park")
-    records = reader.scan(f"{SUBSCRIPTION}.dlq", 0, 30.0, settled=True)
-    index.restore(records, time.monotonic(), time.time_ns() // 1_000_000)
+    index.restore(settled_newest(reader, f"{SUBSCRIPTION}.dlq", 0), time.monotonic(), time.time_ns() // 1_000_000)
     return len(index)
 
 

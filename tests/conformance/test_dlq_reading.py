@@ -14,6 +14,7 @@ from delivery_harness import eventually
 from dlq_scene import PARTITIONS, DlqScene
 
 from heddle.broker.log import Outgoing, Reader, Record
+from heddle.broker.newest import newest_of_partition
 from heddle.contracts import contract_of
 from heddle.delivery import envelope
 from heddle.delivery.envelope import Envelope, State
@@ -26,7 +27,6 @@ from heddle.operations.dead_letters.finding import FoundEntry, NoSuchEntryError,
 from heddle.operations.dead_letters.history import History, history_of
 from heddle.operations.dead_letters.listing import Page, Reading
 from heddle.operations.dead_letters.masking import MASK
-from heddle.operations.dead_letters.newest import newest_of_partition
 from heddle.operations.dead_letters.payloads import Payloads
 from heddle.operations.dead_letters.reveal import note_reveal
 from heddle.operations.dead_letters.select import EntryName, Selection, entry_name, selection

@@ -316,32 +316,18 @@ def test_at_its_cap_a_partition_reads_nothing_new_and_goes_on_when_there_is_room
     assert {record.body["why"] for record in scene.audit() if record.kind == "paused"} == {"cap: 5 entries"}
 
 
-def test_due_entries_and_live_records_share_a_batch(scene: Scene) -> None:
-    """Ten thousand live records must not starve what is due, nor the other way round."""
-    step = scene.step()
-    order: list[bytes] = []
-    step.before = lambda record: order.append(record.value or b"")
-    fail = fails(1, *[b"r%d" % i for i in range(40)], error=lambda: TransientError("reset"))
-    scene.feed(*[(f"r{i}", f"r{i}") for i in range(40)])
-    with Driven(scene.worker(_failing(step, fail), batch_max_records=20)) as driven:
-        driven.until(lambda: scene.counts().total == 40)
-        scene.feed(*[(f"v{i}", f"v{i}") for i in range(200)])
-        driven.until(lambda: scene.counts().total == 240 and not scene.unresolved())
-    retried = [i for i, value in enumerate(order[40:]) if value.startswith(b"r")]
-    fed = [i for i, value in enumerate(order[40:]) if value.startswith(b"v")]
-    assert retried[0] < fed[-1]
-    assert fed[0] < retried[-1]
-
-
-def _failing(step, fail):  # type: ignore[no-untyped-def]
-    seen = step.before
-
-    def before(record: Record) -> None:
-        seen(record)
-        fail(record)
-
-    step.before = before
-    return step
+def test_a_key_at_its_cap_closes_its_partition_and_says_so_once(scene_of: MakeScene) -> None:
+    policy = OnFailure(caps=Caps(entries_per_key=2), transient=SOON, breaker=Breaker(keys=1_000))
+    scene = scene_of(on_failure=policy)
+    scene.feed(("a", "bad"), ("a", "one"), ("a", "two"), ("b", "behind it"))
+    scene.feed(("z", "elsewhere"), partition=1)
+    with running(scene.worker(scene.step())):
+        scene.settled(3)
+        for number in range(3):
+            scene.feed(("z", f"more {number}"), partition=1)
+            scene.settled(4 + number)
+    told = [record.body["why"] for record in scene.audit() if record.kind == "paused"]
+    assert told == ["cap: 2 entries of one key"]
 
 
 def test_a_read_back_dead_letter_topic_that_was_tampered_with_stops_the_worker(scene: Scene) -> None:

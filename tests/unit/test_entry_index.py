@@ -8,11 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heddle.broker.log import Record
+from heddle.broker.log import Record, TopicSpec
+from heddle.broker.memory import MemoryBroker
 from heddle.delivery import envelope
 from heddle.delivery.caps import fit, has_room_again
+from heddle.delivery.clock import SystemClock
+from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Entry, Envelope, State, entry_key, entry_of
 from heddle.delivery.index import PER_KEY_SHARE, EntryId, Pace, PartitionIndex, Run
+from heddle.delivery.steps import parsed_headers
 from heddle.errors import Failure, FailureClass, FormatError
 from heddle.on_failure import Caps, Order
 
@@ -188,6 +192,36 @@ def test_a_discarded_record_is_recognised_by_its_identity() -> None:
     assert index.is_empty
 
 
+def test_two_decided_entries_of_one_identity_are_two_markers() -> None:
+    """A delivery that came twice was parked twice, and discarded twice."""
+    index = PartitionIndex(TOPIC_ID, "park")
+    first, second = entry(4, state=State.DISCARDED), entry(9, state=State.DISCARDED)
+    identity = parsed_headers(live(4)).identity
+    index.mark(first, identity)
+    index.mark(second, identity)
+    index.unmark(first)
+    assert index.holds(live(4))
+    index.unmark(second)
+    assert index.is_empty
+
+
+def test_live_records_leave_half_of_a_batch_to_what_is_due() -> None:
+    broker = MemoryBroker()
+    broker.admin().create_topics([TopicSpec("flow.dlq", 1)])
+    producer = broker.producer("p")
+    producer.init(1)
+    producer.begin()
+    made = [ENVELOPE.waiting(live(n, b"%d" % n), "0-0") for n in range(100)]
+    offsets_placed = producer.produce_placed(made)
+    producer.commit(1)
+    index = index_of(*[entry(n, b"%d" % n, State.WAITING, version=at) for n, at in enumerate(offsets_placed)])
+    due = DueEntries(broker.reader(), "flow.dlq", {0: index}, SystemClock(), max_bytes=2**20)
+    assert due.any()
+    assert len(due.take(20, has_live=True)) == 10
+    assert len(due.take(20, has_live=False)) == 20
+    assert len(due.take(1, has_live=True)) == 1
+
+
 def test_the_broker_time_of_an_entry_decides_when_it_is_due_again() -> None:
     index = PartitionIndex(TOPIC_ID, "park")
     index.restore([stored(4, 1, State.RETRYING, retry_after_ms=10_000)], monotonic_s=50.0, wall_ms=1_000 + 4_000)
@@ -240,7 +274,7 @@ def test_at_the_cap_a_partition_takes_no_more_and_says_why() -> None:
     index = index_of(entry(1, b"a"), caps=Caps(entries=3))
     kept, full = fit([live(10, b"x"), live(11, b"y"), live(12, b"z")], {0: index})
     assert [record.offset for record in kept] == [10, 11]
-    assert full[0] == (12, "cap: 3 entries")
+    assert full[0] == (12, "cap: 3 entries", None)
     assert fit([live(10)], {0: index})[1] == {}
 
 
@@ -250,7 +284,7 @@ def test_the_cap_of_one_key_and_the_cap_in_bytes() -> None:
     assert [record.offset for record in kept] == [10]
     assert full[0].reason == "cap: 3 entries of one key"
     heavy = index_of(entry(1, size_bytes=10_000), caps=Caps(bytes=5_000))
-    assert fit([live(10)], {0: heavy})[1][0] == (10, "cap: 5000 bytes of entries")
+    assert fit([live(10)], {0: heavy})[1][0] == (10, "cap: 5000 bytes of entries", None)
 
 
 def test_other_partitions_read_on_when_one_is_full() -> None:
@@ -267,6 +301,15 @@ def test_a_partition_comes_back_with_some_room_only() -> None:
         assert not has_room_again(index)
     index.remove(EntryId(TOPIC_ID, 2), 0.0)
     assert has_room_again(index)
+
+
+def test_a_partition_that_is_closed_by_one_key_stays_closed_until_that_key_has_room() -> None:
+    index = index_of(*[entry(offset) for offset in range(40)], caps=Caps(entries_per_key=40))
+    assert has_room_again(index)
+    for freed in range(3):
+        assert not has_room_again(index, b"k")
+        index.remove(EntryId(TOPIC_ID, freed), 0.0)
+    assert has_room_again(index, b"k")
 
 
 def test_half_of_a_cap_is_told_once() -> None:

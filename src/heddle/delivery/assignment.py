@@ -25,6 +25,7 @@ from heddle.broker.log import (
     Reader,
     TopicState,
 )
+from heddle.broker.newest import settled_newest
 from heddle.delivery.clock import Clock
 from heddle.delivery.index import PartitionIndex
 from heddle.delivery.metadata import PartitionMetadata
@@ -185,7 +186,7 @@ class Assignment:
 
     def _restored(self, partition: int) -> PartitionIndex:
         """Settled: the former owner's commit may be acknowledged and yet not be visible here for a moment."""
-        entries = self._reader.scan(self._subscription.dead_letter_topic, partition, TIMEOUT_S, settled=True)
+        entries = settled_newest(self._reader, self._subscription.dead_letter_topic, partition)
         index = PartitionIndex(self._topic.topic_id, self._subscription.order, self._subscription.on_failure.caps)
         index.restore(entries, self._clock.monotonic(), self._clock.wall_ms())
         return index

@@ -11,17 +11,19 @@ from heddle.delivery.index import PartitionIndex
 
 
 class Full(NamedTuple):
-    """From which offset on a partition waits, and what an operator should know."""
+    """From which offset on a partition waits, what an operator should know, and which key alone is at its cap."""
 
     offset: int
     reason: str
+    key: bytes | None = None
 
 
 def fit(records: Sequence[Record], indexes: Mapping[int, PartitionIndex]) -> tuple[list[Record], dict[int, Full]]:
     """The records for which there is room even if all of them are parked, and the partitions that have to wait."""
     room = {partition: index.room() for partition, index in indexes.items()}
     if all(
-        free >= len(records) and index.is_empty for free, index in zip(room.values(), indexes.values(), strict=True)
+        index.is_empty and min(room[partition], index.caps.entries_per_key) >= len(records)
+        for partition, index in indexes.items()
     ):
         return list(records), {}
     full: dict[int, Full] = {}
@@ -34,18 +36,21 @@ def fit(records: Sequence[Record], indexes: Mapping[int, PartitionIndex]) -> tup
         if room[partition] <= 0:
             full[partition] = Full(record.offset, _of_partition(index))
             continue
-        if record.key is not None and not index.is_empty:
+        if record.key is not None:
             per_key[partition, record.key] += 1
             if per_key[partition, record.key] > index.room(record.key):
-                full[partition] = Full(record.offset, f"cap: {index.caps.entries_per_key} entries of one key")
+                reason = f"cap: {index.caps.entries_per_key} entries of one key"
+                full[partition] = Full(record.offset, reason, record.key)
                 continue
         room[partition] -= 1
         kept.append(record)
     return kept, full
 
 
-def has_room_again(index: PartitionIndex) -> bool:
-    """A little more than one, so that a partition does not come and go with each entry."""
+def has_room_again(index: PartitionIndex, key: bytes | None = None) -> bool:
+    """A little more than for one, so that a partition does not come and go with each entry."""
+    if key is not None and index.room(key) <= index.caps.entries_per_key // 20:
+        return False
     return index.room() > index.caps.entries // 20 and index.size_bytes < index.caps.bytes * 0.95
 
 

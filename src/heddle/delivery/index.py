@@ -6,7 +6,7 @@ ownership, changed only after the transaction that wrote the change has committe
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -67,8 +67,8 @@ class PartitionIndex:
     size_bytes: int = 0
     _entries: dict[EntryId, Entry] = field(default_factory=dict)
     _lanes: dict[bytes, deque[int]] = field(default_factory=dict)
-    _markers: dict[Identity, Entry] = field(default_factory=dict)
-    _marker_ids: dict[EntryId, Identity] = field(default_factory=dict)
+    _markers: dict[EntryId, tuple[Entry, Identity]] = field(default_factory=dict)
+    _marked: Counter[Identity] = field(default_factory=Counter)
     _due: list[tuple[float, int, EntryId, int]] = field(default_factory=list)
     _retry_at_s: dict[EntryId, float] = field(default_factory=dict)
     _runs: dict[EntryId, Run] = field(default_factory=dict)
@@ -78,7 +78,8 @@ class PartitionIndex:
     # What the dead-letter topic says
 
     def restore(self, records: Iterable[Record], monotonic_s: float, wall_ms: int) -> None:
-        """Read a dead-letter partition, oldest first: the newest version of each entry is its state.
+        """Read what a dead-letter partition holds. Of several versions of an entry the last one given is its state; a
+        null value is its end.
 
         Raises `FormatError` for an entry of another format version."""
         newest: dict[bytes, Entry | Record] = {}
@@ -121,7 +122,7 @@ class PartitionIndex:
 
     def has_met(self, entry_id: EntryId) -> bool:
         """It is unresolved, or a person has decided about it not long ago."""
-        return entry_id in self._entries or entry_id in self._marker_ids
+        return entry_id in self._entries or entry_id in self._markers
 
     def run_of(self, entry_id: EntryId) -> Run | None:
         return self._runs.get(entry_id)
@@ -130,7 +131,7 @@ class PartitionIndex:
         """The record, read again after a rewind, has an unresolved entry, or a person has decided about it."""
         if EntryId(self.topic_id, record.offset) in self._entries:
             return True
-        return bool(self._markers) and parsed_headers(record).identity in self._markers
+        return bool(self._markers) and parsed_headers(record).identity in self._marked
 
     def blocking(self, record: Record) -> int | None:
         """Origin offset of the entry that the record has to wait for, or None. A null key waits for nothing."""
@@ -161,8 +162,8 @@ class PartitionIndex:
         if self.size_bytes >= self.caps.bytes:
             return 0
         room = self.caps.entries - len(self._entries)
-        if key is not None and key in self._lanes:
-            room = min(room, self.caps.entries_per_key - len(self._lanes[key]))
+        if key is not None:
+            room = min(room, self.caps.entries_per_key - len(self._lanes.get(key, ())))
         return max(room, 0)
 
     def passed_half_of_caps(self) -> bool:
@@ -204,7 +205,7 @@ class PartitionIndex:
         return lane is None or all(EntryId(self.topic_id, offset) in taken for offset in lane)
 
     def expired_markers(self, wall_ms: int, limit: int) -> list[Entry]:
-        markers = (m for m in self._markers.values() if m.appended_ms + MARKER_LIFETIME_MS < wall_ms)
+        markers = (m for m, _ in self._markers.values() if m.appended_ms + MARKER_LIFETIME_MS < wall_ms)
         return [marker for marker, _ in zip(markers, range(limit), strict=False)]
 
     # Changes, each after its commit
@@ -247,13 +248,17 @@ class PartitionIndex:
 
     def mark(self, marker: Entry, identity: Identity) -> None:
         """A decided record leaves a body-less marker."""
-        self._markers[identity] = marker
-        self._marker_ids[EntryId(marker.topic_id, marker.offset)] = identity
+        self.unmark(marker)
+        self._markers[EntryId(marker.topic_id, marker.offset)] = marker, identity
+        self._marked[identity] += 1
 
     def unmark(self, marker: Entry) -> None:
-        identity = self._marker_ids.pop(EntryId(marker.topic_id, marker.offset), None)
-        if identity is not None:
-            self._markers.pop(identity, None)
+        _, identity = self._markers.pop(EntryId(marker.topic_id, marker.offset), (marker, None))
+        if identity is None:
+            return
+        self._marked[identity] -= 1
+        if not self._marked[identity]:
+            del self._marked[identity]
 
     def order_run(self, entry_id: EntryId, run: Run, monotonic_s: float) -> None:
         """An operator wants it run now. It is, once it is the head of its lane."""

@@ -41,8 +41,8 @@ class Room:
         return kept
 
     def reopen(self) -> None:
-        for partition in list(self._full):
-            if has_room_again(self._assignment.indexes[partition]):
+        for partition, what in list(self._full.items()):
+            if has_room_again(self._assignment.indexes[partition], what.key):
                 del self._full[partition]
                 self._consumer.start({partition: self._assignment.owned[partition].consumed})
                 self._log.info("reads on: entries were resolved", partition=partition)

@@ -21,6 +21,7 @@ from heddle.audit import AuditTrail
 from heddle.broker.log import Broker, GroupMetadata, Record
 from heddle.delivery.assignment import TIMEOUT_S, Assignment
 from heddle.delivery.caps import Full
+from heddle.delivery.classify import message_of
 from heddle.delivery.clock import Clock, SystemClock
 from heddle.delivery.desk import Desk
 from heddle.delivery.due import DueEntries
@@ -180,8 +181,8 @@ class Worker:
 
     def turn(self) -> bool:
         """One round; whether it had anything to do."""
-        batch = self._consume(0.0 if self._due.any() else None)
         self._room.reopen()
+        batch = self._consume(0.0 if self._due.any() else None)
         due = self._due.take(self._present_bound(), has_live=bool(batch.records))
         worked = bool(batch.records or due)
         if worked:
@@ -356,10 +357,10 @@ class Worker:
         """Say why, stay in the group, then try the same records again, one as a probe. Nothing becomes dead from a
         pause."""
         delay_s = self._patience.delay_s(why, self._judge.board.probe_delay_s)
-        self._log.warning("paused", reason=str(why.error), error=why.error.code, retry_in_s=round(delay_s, 1))
+        self._log.warning("paused", reason=message_of(why.error), error=why.error.code, retry_in_s=round(delay_s, 1))
         if self._patience.is_news(why, delay_s):
             partitions = {r.partition for r in records} | {each.entry.partition for each in due}
-            detail = {"why": f"{why.error.code}: {why.error}"}
+            detail = {"why": f"{why.error.code}: {message_of(why.error)}"}
             self._transactions.tell(
                 [Event(p, "paused", detail) for p in partitions & self._assignment.owned.keys()], batch.group
             )

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from heddle.broker.log import Admin, Reader, Record
+from heddle.broker.newest import newest_of_partition
 from heddle.delivery import envelope
 from heddle.delivery.envelope import State, entry_of
 from heddle.errors import FormatError
-from heddle.operations.dead_letters.newest import newest_of_partition
 
 _MIN_RECORDS_PER_PARTITION = 200
 

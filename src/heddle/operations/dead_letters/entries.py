@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from heddle.broker.log import Admin, Reader, Record
+from heddle.broker.newest import Found, newest_of_partition
 from heddle.delivery import envelope
 from heddle.delivery.envelope import State, entry_of
 from heddle.delivery.subscription import Subscription
 from heddle.errors import UsageError
 from heddle.event import TYPE, event_time
-from heddle.operations.dead_letters.newest import Found, newest_of_partition
 
 OnProgress = Callable[[int], None]
 """Told the number of records that were read since it was called last."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from heddle.broker.log import Reader
+from heddle.broker.newest import newest_of_partition
 from heddle.errors import FailureClass, FormatError, HeddleError, UsageError
 from heddle.operations.dead_letters.entries import EntryView, OnProgress, Shelf, view_of
-from heddle.operations.dead_letters.newest import newest_of_partition
 from heddle.operations.dead_letters.select import EntryName
 
 

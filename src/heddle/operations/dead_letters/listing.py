@@ -11,10 +11,10 @@ from heapq import merge
 from itertools import chain, islice
 
 from heddle.broker.log import Broker, Reader, Record
+from heddle.broker.newest import newest_of_partition
 from heddle.delivery.envelope import State
 from heddle.errors import FormatError
 from heddle.operations.dead_letters.entries import EntryView, OnProgress, Shelf, view_of
-from heddle.operations.dead_letters.newest import newest_of_partition
 from heddle.operations.dead_letters.select import Selection
 from heddle.operations.dead_letters.where import ValueOf
 

@@ -1,4 +1,4 @@
-"""A compacted partition from its end: the newest version of each key comes first, and a page needs no more."""
+"""A compacted partition from its end: the newest version of each key comes first, and older ones cost little."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ class Found(NamedTuple):
     records: list[Record]
     read: int
     start: int
+
+
+def settled_newest(reader: Reader, topic: str, partition: int) -> Iterator[Record]:
+    """The newest version of every key that has one, in no order that matters, tombstones left out. Settled: waits until
+    what is in the partition now is decided, and so misses nothing that was acknowledged before the call."""
+    reader.tails(topic, [partition], TIMEOUT_S)
+    for found in newest_of_partition(reader, topic, partition, first_stretch=STRETCH_RECORDS):
+        yield from found.records
 
 
 def newest_of_partition(
