@@ -27,7 +27,7 @@ from heddle.contracts.types import write
 from heddle.local import Stack
 from heddle.operators import OperatorKey, Operators, entry_of, make_key
 
-PARTITIONS = 4
+PARTITIONS = 6
 TIMEOUT_S = 30.0
 _TOPIC = f"[topic]\npartitions = {PARTITIONS}\n"
 

@@ -1,4 +1,4 @@
-"""Operators at work while everything breaks: they mend what can be mended, and replay what is dead by signed commands."""
+"""Operators at work while everything breaks: they mend what can be mended and replay what is dead."""
 
 from __future__ import annotations
 
