@@ -13,6 +13,7 @@ from heddle.audit import AuditRecord, first_break
 from heddle.audit import read as read_audit
 from heddle.broker.log import Broker, Outgoing, Position, Record, TopicSpec
 from heddle.delivery import envelope
+from heddle.delivery.command import Action
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
 from heddle.delivery.subscription import Subscription
@@ -71,10 +72,18 @@ class Scene:
     partitions: int = PARTITIONS
     on_failure: OnFailure = DEFAULT
     operators: Operators = field(default_factory=lambda: Operators({}))
+    approvals: dict[Action, int] = field(default_factory=dict)
+    regulated: bool = False
 
     def __post_init__(self) -> None:
         self.subscription = Subscription(
-            self.name, f"{self.name}.in", (f"{self.name}.out",), self.order, self.start, self.on_failure
+            self.name,
+            f"{self.name}.in",
+            (f"{self.name}.out",),
+            self.order,
+            self.start,
+            self.on_failure,
+            self.regulated,
         )
         self.admin = self.broker.admin()
         names = [self.subscription.topic, *self.subscription.writes, self.subscription.dead_letter_topic]
@@ -102,7 +111,7 @@ class Scene:
     def worker(self, step: NoFence, **settings: object) -> Worker:
         return Worker(
             self.subscription, step, self.broker, Settings.model_validate(settings), audit_key=AUDIT_KEY,
-            operators=self.operators,
+            operators=self.operators, approvals=self.approvals,
         )  # fmt: skip
 
     def read(self, topic: str) -> list[Record]:

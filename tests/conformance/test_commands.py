@@ -365,6 +365,25 @@ def test_where_two_must_sign_nothing_happens_before_the_second_has(scene: Scene,
     assert outcomes(scene, command) == ["discarded"]
 
 
+def test_the_owner_asks_for_the_projects_signatures_whatever_a_command_says(
+    scene_of: Callable[..., Scene], office: Office
+) -> None:
+    scene = scene_of(approvals={Action.DISCARD: 2})
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        command = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")), approvals=1)
+        send(scene, command)
+        eventually(lambda: any(r.kind == "command" for r in scene.audit()), "it was read")
+        scene.feed(("b", "fine"))
+        scene.settled(2)
+        assert lines_of(scene, command.job) == []
+        bare = replace(command, kind=Kind.APPROVE, signatures=(), index=-1, slice=None)
+        send(scene, office.signed(bare, office.grace))
+        eventually(lambda: bool(lines_of(scene, command.job)), "done")
+    assert outcomes(scene, command) == ["discarded"]
+
+
 def test_an_approval_still_counts_after_a_restart(scene: Scene, office: Office) -> None:
     scene.feed(("a", "bad"))
     with running(scene.worker(scene.step())):

@@ -401,6 +401,16 @@ def test_offsets_moved_from_outside_are_a_reset_in_the_audit_trail(scene: Scene)
     assert kinds == ["batch", "external-reset", "batch"]
 
 
+def test_a_regulated_subscription_has_a_line_for_every_event(scene_of: MakeScene) -> None:
+    scene = scene_of(regulated=True)
+    scene.feed(("a", "one"), ("b", "bad"), ("b", "after"), ("c", "two"))
+    with running(scene.worker(scene.step())):
+        scene.settled(4)
+    lines = sorted((line.offset, line.outcome) for record in scene.audit() for line in record.lines)
+    assert lines == [(0, "emitted"), (1, "parked"), (2, "diverted"), (3, "emitted")]
+    assert all(line.hash and line.identity for record in scene.audit() for line in record.lines)
+
+
 def test_every_batch_is_in_the_audit_trail_with_its_counts_and_the_chain_holds(scene: Scene) -> None:
     scene.feed(("a", "one"), ("b", "bad"), ("b", "after"))
     with running(scene.worker(scene.step())):

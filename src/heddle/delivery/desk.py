@@ -56,11 +56,13 @@ class Errand:
 
 
 class Desk:
-    """One per worker, on its thread. `follow` names the partitions; `work` gives what is to be committed."""
+    """One per worker, on its thread. `needed`: signatures that the project asks for, whatever a command says of it.
+
+    `follow` names the partitions; `work` gives what is to be committed."""
 
     def __init__(
         self, subscription: Subscription, reader: Reader, operators: Operators, indexes: Mapping[int, PartitionIndex],
-        envelope: Envelope, trail: AuditTrail, clock: Clock, fetch: Fetch,
+        envelope: Envelope, trail: AuditTrail, clock: Clock, fetch: Fetch, needed: Mapping[Action, int],
     ) -> None:  # fmt: skip
         self._subscription = subscription
         self._reader = reader
@@ -70,6 +72,7 @@ class Desk:
         self._trail = trail
         self._clock = clock
         self._fetch = fetch
+        self._needed = needed
         self._next: dict[int, int] = {}
         self._errands: dict[int, list[Errand]] = {}
         self._followed: dict[int, PartitionIndex] = {}
@@ -201,7 +204,8 @@ class Desk:
     def _go_on(self, errand: Errand) -> None:
         command = errand.command
         if not errand.approved:
-            errand.approved = len(self._approvals.get(command.job, ())) >= command.header.approvals
+            needed = max(command.header.approvals, self._needed.get(command.header.action, 1))
+            errand.approved = len(self._approvals.get(command.job, ())) >= needed
         if self._clock.wall_ms() > command.expires_at_ms and (errand.todo or errand.running):
             errand.approved = True
             self._end(errand, "expired")

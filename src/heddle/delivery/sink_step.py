@@ -42,7 +42,7 @@ class SinkStep:
         for failure in undecodable:
             results[failure.index] = failure
         indexes = self._eligible(records, results)
-        batch = [_delivered(records[i], values[i]) for i in indexes]
+        batch = [delivered(records[i], values[i]) for i in indexes]
         answers, failures = self._applied(batch) if batch else ([], [])
         for i, answer in zip(indexes, answers, strict=True):
             if answer is not None:
@@ -80,7 +80,8 @@ class SinkStep:
         return eligible
 
 
-def _delivered(record: Record, value: Any) -> Delivered[Any]:
+def delivered(record: Record, value: Any) -> Delivered[Any]:
+    """As the writer gets it. A record that comes out of its key's log order says so in its last header."""
     headers = record.headers
     is_replayed = bool(headers) and headers[-1][0] == REPLAYED
     return Delivered(record, event_of(record, value), body_hash(record.value or b""), is_replayed)

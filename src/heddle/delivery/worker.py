@@ -23,6 +23,7 @@ from heddle.delivery.assignment import TIMEOUT_S, Assignment
 from heddle.delivery.caps import Full
 from heddle.delivery.classify import message_of
 from heddle.delivery.clock import Clock, SystemClock
+from heddle.delivery.command import Action
 from heddle.delivery.desk import Desk
 from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Envelope
@@ -80,7 +81,7 @@ class Worker:
 
     def __init__(
         self, subscription: Subscription, step: Step, broker: Broker, settings: Settings, *, audit_key: bytes,
-        operators: Operators, clock: Clock | None = None,
+        operators: Operators, approvals: Mapping[Action, int] | None = None, clock: Clock | None = None,
     ) -> None:  # fmt: skip
         longest_s = settings.batch_deadline_s + step.longest_call_s
         if longest_s >= MAX_POLL_INTERVAL_S:
@@ -95,6 +96,7 @@ class Worker:
         self._log: FilteringBoundLogger = structlog.get_logger(subscription=subscription.name)
         self._broker = broker
         self._operators = operators
+        self._approvals = approvals or {}
         self._clock = clock or SystemClock()
         self._trail = AuditTrail(
             subscription.name, subscription.topic, subscription.audit_topic, f"worker:{settings.instance}", audit_key,
@@ -163,7 +165,15 @@ class Worker:
             self._step, subscription.order, self._indexes, envelope, self._trail, clock, self._judge, max_bytes
         )
         self._desk = Desk(
-            subscription, commands, self._operators, self._indexes, envelope, self._trail, clock, self._due.bodies
+            subscription,
+            commands,
+            self._operators,
+            self._indexes,
+            envelope,
+            self._trail,
+            clock,
+            self._due.bodies,
+            self._approvals,
         )
         self._transactions = Transactions(
             self._producer, subscription.topic, self._assignment, self._desk, self._trail, clock, self._watchdog,

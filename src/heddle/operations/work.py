@@ -12,6 +12,7 @@ import structlog
 from heddle.audit import audit_key
 from heddle.broker.kafka import KafkaBroker
 from heddle.contracts import ConfluentRegistry
+from heddle.delivery.approvals import approvals_needed
 from heddle.delivery.build import open_step
 from heddle.delivery.patience import growing_delays
 from heddle.delivery.steps import Step
@@ -32,6 +33,7 @@ def work(component: Component, project: Project, settings: Settings) -> None:
     Refused credentials are read anew once: they may have been rotated. Refused again soon, they are a person's."""
     need(settings, "bootstrap_servers", "registry_url")
     key, operators = audit_key(), Operators.load(project.root, local=settings.local)
+    approvals = approvals_needed(project.config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -44,7 +46,7 @@ def work(component: Component, project: Project, settings: Settings) -> None:
             if step is not None:
                 worker = Worker(
                     subscription_of(component), step, KafkaBroker(settings), settings, audit_key=key,
-                    operators=operators,
+                    operators=operators, approvals=approvals,
                 )  # fmt: skip
                 worker.run(stop)
             return

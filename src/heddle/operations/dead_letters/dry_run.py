@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from heddle.broker.log import Reader, Record
-from heddle.delivery.envelope import original_of
+from heddle.delivery.envelope import entry_of, original_of
+from heddle.delivery.revision import as_handled
 from heddle.errors import Failure, HeddleError, TransientError
 from heddle.operations.dead_letters.differences import Difference, differences
 from heddle.operations.dead_letters.entries import Shelf
@@ -156,11 +157,14 @@ def _batches(targets: Sequence[Planned]) -> Iterator[Sequence[Planned]]:
 def _originals(targets: Sequence[Planned], reader: Reader, shelf: Shelf, bodies: Bodies | None) -> dict[Place, Record]:
     versions = sorted(target.version for target in targets)
     found = reader.fetch(shelf.subscription.dead_letter_topic, targets[0].place.partition, versions, TIMEOUT_S)
+    ordered = shelf.subscription.order == "park"
     records = {}
     for target in targets:
         record = found.get(target.version)
         if record is not None and record.value is not None:
-            original = original_of(record)
-            body = original.value if bodies is None else bodies[target.place]
-            records[target.place] = original._replace(value=body)
+            original, edit = original_of(record), entry_of(record).edit
+            if bodies is not None:
+                original, edit = original._replace(value=bodies[target.place]), edit + 1
+            is_ordered = ordered and original.key is not None and target.place.topic_id == shelf.topic_id
+            records[target.place] = as_handled(original, edit, is_ordered=is_ordered)
     return records

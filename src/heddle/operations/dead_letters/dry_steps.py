@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from heddle.broker.log import BEGINNING, Admin, Outgoing, Reader, Record
 from heddle.broker.murmur2 import partition_of
-from heddle.contracts import AvroCodec, Codec, Registry, body_hash, contract_of
+from heddle.contracts import AvroCodec, Codec, Registry, contract_of
 from heddle.delivery.build import open_step
-from heddle.delivery.flow_steps import event_of
+from heddle.delivery.sink_step import delivered
 from heddle.delivery.steps import Budget, FailedKeys, Step
 from heddle.errors import AuthError, DependencyDownError, Failure, HeddleError
-from heddle.integration import Component, Delivered, Outcome, Sink
+from heddle.integration import Component, Outcome, Sink
 from heddle.operations.dead_letters.differences import ABSENT
 from heddle.operations.dead_letters.documents import shown_document
 from heddle.operations.dead_letters.dry_run import Answer, Done, Effect, Runner
@@ -91,7 +91,7 @@ class SinkRunner:
     def _told(self, events: Sequence[tuple[Record, Any]]) -> list[Answer]:
         if not isinstance(self._sink, PreviewableSink):
             return [Done("readable", (self._event(record),)) for record, _ in events]
-        batch = [Delivered(r, event_of(r, value), body_hash(r.value or b""), replayed=True) for r, value in events]
+        batch = [delivered(record, value) for record, value in events]
         previews = self._sink.preview(batch) if batch else []
         return [self._answer(preview, record) for preview, (record, _) in zip(previews, events, strict=True)]
 

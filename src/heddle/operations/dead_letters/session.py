@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heddle.broker.log import Admin, Broker, Reader, Record
 from heddle.contracts import Registry
+from heddle.delivery.approvals import approvals_needed
 from heddle.delivery.command import Action, PlanHeader
 from heddle.delivery.envelope import original_of
 from heddle.delivery.subscription import subscription_of
@@ -38,7 +39,6 @@ from heddle.settings import Settings
 TIMEOUT_S = 30.0
 _BODIES_AT_ONCE = 500
 
-_APPROVABLE = (Action.REPLAY, Action.DISCARD, Action.EDIT, Action.SETTLE, Action.IMPORT)
 
 ChangeOf = Callable[[Body], Change]
 
@@ -90,7 +90,7 @@ class Session:
     def header(self, action: Action, **more: Any) -> PlanHeader:
         """With the handler's digest where entries are run, and the approvals that the project asks for."""
         header = PlanHeader(
-            self.shelf.subscription.name, action, approvals=approvals_of(self.project.config, action), **more
+            self.shelf.subscription.name, action, approvals=approvals_needed(self.project.config).get(action, 1), **more
         )
         return replace(header, handler=handler_digest(self.component, self.project)) if runs(header) else header
 
@@ -213,18 +213,3 @@ def only_subscription(selection: Selection, declared: Iterable[str]) -> str:
             "name one subscription, or entries of one", hint=f"for example: heddle dlq replay ledger; here: {which}"
         )
     return candidates.pop()
-
-
-def approvals_of(config: Mapping[str, Any], action: Action) -> int:
-    """How many operators have to sign, by `[tool.heddle.approvals]` of pyproject.toml. Raises `UsageError`."""
-    given = config.get("approvals", {})
-    known = set(map(str, _APPROVABLE))
-    unknown = sorted(given.keys() - known) if isinstance(given, dict) else ["…"]
-    if unknown:
-        raise UsageError(
-            f"[tool.heddle.approvals] has no action {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}"
-        )
-    count = given.get(str(action), 1)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise UsageError(f"[tool.heddle.approvals] {action} is not a number of at least 1")
-    return count
