@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import psycopg
 
 from demo.deliveries import Expected
-from demo.tracing import follows, identity_of, parked_offsets
+from demo.parked import Parked, parked_in
+from demo.tracing import follows, identity_of
+from heddle.audit import Line, first_break, read
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import Record
-from heddle.delivery import envelope
+from heddle.delivery.envelope import State
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import Subscription
 from heddle.event import ID, SOURCE, TRACEPARENT
@@ -25,23 +28,28 @@ READ_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Where everything stood before the run: a stack may have seen many."""
+    """Where everything stood before the run: a stack may have seen many. `entry_counts`: of runs of dead letters."""
 
     ends: dict[str, dict[int, int]]
     counts: dict[str, Counts]
+    entry_counts: dict[str, Counts]
 
 
 @dataclass(slots=True)
 class Census:
-    """`entries`: ledger event identity by entry id. `checks`: invariant → holds."""
+    """`settled` and `replayed`: outcomes of input records and of dead letters that ran again, by subscription.
+    `dead`: how many by subscription, cause, fingerprint and end. `latencies_s`: when a delivery
+    was sent first, and how long it took to the ledger. `audited`: audit records. `checks`: invariant → holds."""
 
     records: dict[str, int] = field(default_factory=dict)
-    dead: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    dead: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     settled: dict[str, Counts] = field(default_factory=dict)
+    replayed: dict[str, Counts] = field(default_factory=dict)
     debits: Decimal = Decimal(0)
     credits: Decimal = Decimal(0)
     checks: dict[str, bool] = field(default_factory=dict)
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: list[tuple[float, float]] = field(default_factory=list)
+    audited: int = 0
 
 
 def baseline(broker: KafkaBroker, subscriptions: Iterable[Subscription]) -> Baseline:
@@ -53,15 +61,17 @@ def baseline(broker: KafkaBroker, subscriptions: Iterable[Subscription]) -> Base
         ends = {name: admin.end_offsets(name, range(topics[name].partitions)) for name in names}
     finally:
         admin.close()
-    counts = {row.subscription: row.counts for row in subscription_lag(broker, subscriptions)}
-    return Baseline(ends, counts)
+    rows = subscription_lag(broker, subscriptions)
+    return Baseline(
+        ends, {row.subscription: row.counts for row in rows}, {row.subscription: row.entry_counts for row in rows}
+    )
 
 
 def take_census(
     broker: KafkaBroker, subscriptions: Iterable[Subscription], before: Baseline, run: str, expected: Expected,
-    sent_at: dict[str, float], accepted: set[str], dsn: str,
+    sent_at: dict[str, float], accepted: set[str], dsn: str, *, repaired: bool = False,
 ) -> Census:  # fmt: skip
-    """Reads the run's part of every topic, then the ledger."""
+    """Reads the run's part of every topic, then the ledger. `repaired`: every dead letter was dealt with meanwhile."""
     subscriptions = list(subscriptions)
     census = Census()
     kept: dict[str, list[Record]] = {}
@@ -71,14 +81,21 @@ def take_census(
     rows = subscription_lag(broker, subscriptions)
     for row in rows:
         census.settled[row.subscription] = _difference(row.counts, before.counts[row.subscription])
-    _count_dead_letters(census, subscriptions, kept)
+        census.replayed[row.subscription] = _difference(row.entry_counts, before.entry_counts[row.subscription])
+    parked = {s.name: parked_in(kept[s.dead_letter_topic]) for s in subscriptions}
+    for name, entries in parked.items():
+        census.dead.update((name, entry.cause, entry.fingerprint, entry.end) for entry in entries)
     _check_conservation(census, rows, subscriptions, kept, accepted)
-    _check_outputs(census, subscriptions, kept)
-    _check_dead_letters(census, expected, kept)
+    _check_outputs(census, subscriptions, kept, parked)
+    _check_dead_letters(census, expected, parked)
+    if repaired:
+        _check_repair(census, parked)
     _check_traces(census, kept)
     _check_effects(census, kept, dsn)
-    _check_ledger(census, run, expected, dsn)
-    _measure_latency(census, kept["ledger.entry.v1"], sent_at, kept["crm-deals.raw"], dsn)
+    _check_ledger(census, run, expected.won if repaired else expected.invoiced, dsn)
+    _check_audit(census, broker, subscriptions, before, parked)
+    late = expected.unpriced | expected.held if repaired else frozenset()
+    _measure_latency(census, kept["ledger.entry.v1"], sent_at, kept["crm-deals.raw"], late, dsn)
     return census
 
 
@@ -99,18 +116,6 @@ def _difference(after: Counts, before: Counts) -> Counts:
     return Counts(outcomes, after.recovered - before.recovered)
 
 
-def _count_dead_letters(census: Census, subscriptions: list[Subscription], kept: dict[str, list[Record]]) -> None:
-    for subscription in subscriptions:
-        for record in kept[subscription.dead_letter_topic]:
-            headers = {name: (value or b"").decode() for name, value in record.headers if envelope.is_ours(name)}
-            if headers[envelope.STATE] == envelope.State.WAITING:
-                cause, fingerprint = "waits behind a parked event of its key", ""
-            else:
-                cause = f"{headers[envelope.CLASS]}: {headers[envelope.CODE]} at {headers.get(envelope.PATH, '-')}"
-                fingerprint = headers[envelope.FINGERPRINT]
-            census.dead[subscription.name, cause, fingerprint] += 1
-
-
 def _check_conservation(
     census: Census, rows: list[SubscriptionLag], subscriptions: list[Subscription],
     kept: dict[str, list[Record]], accepted: set[str],
@@ -124,31 +129,59 @@ def _check_conservation(
         checks[f"{subscription.name}: records in = sum of outcomes"] = settled == census.records[subscription.topic]
 
 
-def _check_outputs(census: Census, subscriptions: list[Subscription], kept: dict[str, list[Record]]) -> None:
+def _check_outputs(
+    census: Census, subscriptions: list[Subscription], kept: dict[str, list[Record]], parked: dict[str, list[Parked]]
+) -> None:
     for subscription in subscriptions:
         if subscription.writes:
             outputs = [r for t in subscription.writes for r in kept[t] if _writer(r) == subscription.name]
-            parked = parked_offsets(kept[subscription.dead_letter_topic])
+            without = {entry.place for entry in parked[subscription.name] if not entry.has_run}
             name = f"{subscription.name}: outputs once each, in their key's order"
-            census.checks[name] = follows(outputs, kept[subscription.topic], parked)
+            census.checks[name] = follows(outputs, kept[subscription.topic], without)
 
 
-def _check_dead_letters(census: Census, expected: Expected, kept: dict[str, list[Record]]) -> None:
+def _check_dead_letters(census: Census, expected: Expected, parked: dict[str, list[Parked]]) -> None:
     """Each has a cause in what was sent. A delivery that a vendor repeats can be parked twice."""
-    dead = {
-        topic: {_header(record, ID) for record in records if _header(record, envelope.STATE) == envelope.State.DEAD}
-        for topic, records in kept.items()
-        if topic.endswith(".dlq")
-    }
-    unread = dead.pop("crm-deals.dlq")
-    unpriced = len(dead.pop("deal-to-invoice.dlq"))
+    dead = {name: [entry for entry in entries if entry.first is State.DEAD] for name, entries in parked.items()}
+    unread = {entry.event_id for entry in dead.pop("crm-deals")}
+    unpriced = dead.pop("deal-to-invoice")
     census.checks |= {
-        "each unreadable delivery is a dead letter, and no other is": unread == expected.unreadable,
-        "each deal without a price is one dead letter, and no other is": unpriced
-        == sum(n for (name, _, print_), n in census.dead.items() if name == "deal-to-invoice" and print_)
+        "each unreadable delivery was a dead letter, and no other": unread == expected.unreadable,
+        "each deal without a price was one dead letter, and no other": len({entry.event_id for entry in unpriced})
+        == len(unpriced)
         == len(expected.unpriced),
-        "no other subscription has dead letters": not any(dead.values()),
+        "no other subscription had a dead letter": not any(dead.values()),
     }
+
+
+def _check_repair(census: Census, parked: dict[str, list[Parked]]) -> None:
+    census.checks |= {
+        "the outage has parked nothing": not parked["ledger"],
+        "no dead letter is left": not any(entry.is_unresolved for entries in parked.values() for entry in entries),
+    }
+
+
+def _check_audit(
+    census: Census, broker: KafkaBroker, subscriptions: list[Subscription], before: Baseline,
+    parked: dict[str, list[Parked]],
+) -> None:  # fmt: skip
+    """Every chain from its beginning, of all runs; and each dead letter of this run is told of, end included."""
+    whole, told = True, True
+    with closing(broker.reader()) as reader:
+        for subscription in subscriptions:
+            ends: set[str] = set()
+            for partition in range(len(before.ends[subscription.topic])):
+                trail = list(read(reader, subscription.audit_topic, partition, READ_TIMEOUT_S))
+                census.audited += len(trail)
+                whole &= first_break(trail) is None
+                ends |= {line.entry for record in trail for line in record.lines if _is_end(line)}
+            told &= {entry.id for entry in parked[subscription.name] if not entry.is_unresolved} <= ends
+    census.checks[f"every audit trail is one whole chain ({census.audited:,} records of all runs)"] = whole
+    census.checks["the audit trail tells how each dead letter ended"] = told
+
+
+def _is_end(line: Line) -> bool:
+    return line.state == "resolved" or line.outcome == "discarded"
 
 
 def _check_effects(census: Census, kept: dict[str, list[Record]], dsn: str) -> None:
@@ -157,7 +190,7 @@ def _check_effects(census: Census, kept: dict[str, list[Record]], dsn: str) -> N
     identities = {identity_of(record) for record in entries}
     with psycopg.connect(dsn) as connection:
         inbox = connection.execute("select ce_source, ce_id from ledger.heddle_inbox where sink = 'ledger'").fetchall()
-    counts = census.settled["ledger"].by_outcome
+    counts = (census.settled["ledger"] + census.replayed["ledger"]).by_outcome
     census.checks["ledger: each event took effect once"] = (
         identities <= {(source, event_id) for source, event_id in inbox}
         and counts[Outcome.APPLIED] == len(identities)
@@ -165,7 +198,7 @@ def _check_effects(census: Census, kept: dict[str, list[Record]], dsn: str) -> N
     )
 
 
-def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> None:
+def _check_ledger(census: Census, run: str, invoiced: dict[str, int], dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
             "select source_id, kind, account, debit, credit from ledger.entry_line where source_id like %s",
@@ -175,12 +208,12 @@ def _check_ledger(census: Census, run: str, expected: Expected, dsn: str) -> Non
     census.credits = sum((row[4] for row in rows), Decimal(0))
     lines: Counter[tuple[str, str]] = Counter((row[0], row[1]) for row in rows)
     billed = {row[0]: row[3] for row in rows if row[1] == "INVOICE" and row[3]}
-    want = {f"INV-{deal}": Decimal(value) for deal, value in expected.invoiced.items()}
+    want = {f"INV-{deal}": Decimal(value) for deal, value in invoiced.items()}
     paid = {source_id.removeprefix("pi_") for source_id, kind in lines if kind == "PAYMENT"}
     census.checks |= {
         "debits = credits": census.debits == census.credits,
         "each source id exactly once in the ledger": all(count == 2 for count in lines.values()),
-        "every won, priced deal is billed at its value, and no other": _same_money(billed, want),
+        "each won deal with a price is billed at its value, and no other": _same_money(billed, want),
         "every invoice is paid, and no other": paid == set(want),
     }
 
@@ -201,9 +234,10 @@ def _check_traces(census: Census, kept: dict[str, list[Record]]) -> None:
 
 
 def _measure_latency(
-    census: Census, entries: list[Record], sent_at: dict[str, float], raw: list[Record], dsn: str
+    census: Census, entries: list[Record], sent_at: dict[str, float], raw: list[Record], late: frozenset[str], dsn: str
 ) -> None:
-    """From the first time the CRM sent a won deal to the commit of its ledger rows. One clock: one machine."""
+    """From the first time the CRM sent a won deal to the commit of its ledger rows, those that a person had to mend
+    (`late`) left out. One clock: one machine."""
     deals = {record.key: sent_at[_header(record, ID)] for record in raw if _header(record, ID) in sent_at}
     with psycopg.connect(dsn) as connection:
         applied = {
@@ -214,9 +248,14 @@ def _measure_latency(
         }
     for record in entries:
         moment = applied.get((_header(record, SOURCE), _header(record, ID)))
-        began = deals.get((record.key or b"").replace(b"invoice%3AINV-", b""))
-        if moment is not None and began is not None:
-            census.latencies_s.append(moment - began)
+        began = deals.get(f"default/{_deal(record)}".encode())
+        if moment is not None and began is not None and _deal(record) not in late:
+            census.latencies_s.append((began, moment - began))
+
+
+def _deal(record: Record) -> str:
+    """The deal that a ledger entry for an invoice comes from."""
+    return (record.key or b"").decode().removeprefix("default/invoice%3AINV-")
 
 
 def _writer(record: Record) -> str:

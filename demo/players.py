@@ -10,7 +10,9 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,6 @@ async def play_crm(
     deliveries: Sequence[CrmDelivery],
     rate: float,
     answers: Answers,
-    on_sent: Callable[[int], None],
 ) -> None:
     """Post all, `rate` a second, deliveries of one deal in order."""
     lanes: list[asyncio.Queue[CrmDelivery | None]] = [asyncio.Queue() for _ in range(LANES)]
@@ -84,7 +85,6 @@ async def play_crm(
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             lanes[hash(delivery.deal) % LANES].put_nowait(delivery)
-            on_sent(number + 1)
         for lane in lanes:
             lane.put_nowait(None)
 
@@ -105,6 +105,29 @@ def _standard_webhooks(delivery: CrmDelivery, secret: str) -> dict[str, str]:
     signed = f"{delivery.webhook_id}.{stamp}.".encode() + delivery.body
     signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return {"webhook-id": delivery.webhook_id, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
+
+
+class CrmPlayer:
+    """Plays a list of deliveries part by part, so that something can happen between and under them."""
+
+    def __init__(self, url: str, secret: str, deliveries: Sequence[CrmDelivery], rate: float) -> None:
+        self.answers = Answers()
+        self._url = url
+        self._secret = secret
+        self._left = deliveries
+        self._rate = rate
+
+    @contextmanager
+    def playing(self, count: int | None = None) -> Iterator[None]:
+        """The next `count` deliveries (default: all that are left) while the block runs; ends when all are answered."""
+        part, self._left = self._left[:count], self._left[len(self._left) if count is None else count :]
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(lambda: asyncio.run(self._play(part)))
+            yield
+            done.result()
+
+    async def _play(self, part: Sequence[CrmDelivery]) -> None:
+        await play_crm(self._url, self._secret, part, self._rate, self.answers)
 
 
 class PaymentsPlayer(threading.Thread):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 from heddle.broker.log import Record
-from heddle.delivery import envelope
 from heddle.event import Identity, ParsedHeaders, parse_headers
 
 Place = tuple[int, int]
@@ -15,12 +13,6 @@ Place = tuple[int, int]
 
 def identity_of(record: Record) -> Identity:
     return _parsed(record).identity
-
-
-def parked_offsets(dead_letters: Iterable[Record]) -> set[Place]:
-    """Where in the input the parked records stand."""
-    headers = (dict(record.headers) for record in dead_letters)
-    return {(int(h[envelope.PARTITION] or b""), int(h[envelope.OFFSET] or b"")) for h in headers}
 
 
 def follows(outputs: list[Record], inputs: list[Record], parked: set[Place]) -> bool:

@@ -82,7 +82,7 @@ class Load:
 
     def _play(self, part: Sequence[CrmDelivery], rate: float) -> None:
         url = f"{self._app.gateway_url}/hooks/crm"
-        asyncio.run(play_crm(url, self._app.crm_secret, part, rate, self.crm, lambda _: None))
+        asyncio.run(play_crm(url, self._app.crm_secret, part, rate, self.crm))
 
     def _count(self) -> Census:
         accepted = self.crm.accepted_ids | self._payments.answers.accepted_ids

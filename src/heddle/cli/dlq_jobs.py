@@ -17,7 +17,7 @@ from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_documents import receipt_document
 from heddle.cli.dlq_open import broker_of, loaded, subscriptions_of
 from heddle.cli.dlq_options import AsJson
-from heddle.cli.dlq_output import age, plain
+from heddle.cli.dlq_output import NARROW, age, plain
 from heddle.cli.dlq_plan_output import print_receipt
 from heddle.cli.main import out
 from heddle.errors import UsageError
@@ -159,19 +159,32 @@ def _show_list(found: Sequence[Told], as_json: bool) -> None:
         out.print("no jobs; --since looks further back")
         return
     now_ms = time.time() * 1000
+    columns = ["job", "sent", "by", "what", "entries", "done", "failed", "state", "reason"]
+    wide = out.width >= NARROW
     table = Table(box=None, pad_edge=False)
-    for name in ("job", "sent", "by", "what", "entries", "done", "failed", "state", "reason"):
+    for name in columns if wide else columns[:-1]:
         right = name in ("entries", "done", "failed", "sent")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name == "job")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name == "job", overflow="fold")
     for told in found:
-        receipt, header = told.receipt, told.job.header
-        failed = len(receipt.failed)
-        row = (f"{len(receipt.targets):,}", f"{len(receipt.accounts) - failed:,}", f"{failed:,}" if failed else "")
-        table.add_row(
-            told.job.id, f"{age(told.job.sent_at_ms, now_ms)} ago", Text(plain(", ".join(told.job.signed_by))),
-            f"{header.action} {header.subscription}", *row, _styled(told), Text(plain(told.job.reason)),
-        )  # fmt: skip
+        table.add_row(*_cells(told, now_ms, wide=wide))
     out.print(table)
+
+
+def _cells(told: Told, now_ms: float, *, wide: bool) -> Iterator[str | Text]:
+    """In a narrow terminal the reason stands below what it is for."""
+    receipt, header = told.receipt, told.job.header
+    what, reason = Text(f"{header.action} {header.subscription}"), Text(plain(told.job.reason))
+    failed = len(receipt.failed)
+    yield told.job.id
+    yield f"{age(told.job.sent_at_ms, now_ms)} ago"
+    yield Text(plain(", ".join(told.job.signed_by)))
+    yield what if wide else Text.assemble(what, "\n", reason)
+    yield f"{len(receipt.targets):,}"
+    yield f"{len(receipt.accounts) - failed:,}"
+    yield f"{failed:,}" if failed else ""
+    yield _styled(told)
+    if wide:
+        yield reason
 
 
 def _show_one(told: Told, as_json: bool) -> None:

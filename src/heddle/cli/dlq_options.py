@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, get_type_hints
@@ -22,6 +21,7 @@ from heddle.cli.dlq import (
     WhereText,
     selection_of,
 )  # fmt: skip
+from heddle.cli.shell import shell_line
 from heddle.delivery.envelope import State
 from heddle.operations.dead_letters.select import Selection
 
@@ -73,7 +73,7 @@ class Typed(NamedTuple):
             for each in value if isinstance(value, list | tuple) else [value]:
                 is_option = parameter.param_type_name == "option"
                 words += _option(parameter.opts[0], each) if is_option else [str(each)]
-        return shlex.join([*words, *more])
+        return shell_line([*words, *more])
 
 
 def selects(function: Callable[..., None]) -> Callable[..., None]:

@@ -25,7 +25,8 @@ STYLES = {
     State.DISCARDED: "dim",
     State.REVISED: "dim",
 }
-_NARROW = 100
+NARROW = 100
+"""Below so many columns a table leaves out what can be had otherwise."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
@@ -169,7 +170,7 @@ def _overview_table(overviews: Sequence[Overview], now_ms: float, declared: Coll
 
 def _entry_table(views: Sequence[EntryView], now_ms: float) -> Table:
     """In a narrow terminal without the column that `--json` and `show` have too."""
-    wide = out.width >= _NARROW
+    wide = out.width >= NARROW
     table = Table(box=None, pad_edge=False)
     table.add_column("entry", no_wrap=True)
     table.add_column("state", no_wrap=True)
