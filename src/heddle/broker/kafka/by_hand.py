@@ -11,7 +11,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from heddle.broker.kafka.config import reader_config
-from heddle.broker.kafka.failures import PASSING, UNKNOWN_TOPIC, Reasons, configured, failure, translated
+from heddle.broker.kafka.failures import MOVING, PASSING, UNKNOWN_TOPIC, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of
 from heddle.errors import BrokerDownError, HeddleError
 from heddle.settings import Settings
@@ -21,8 +21,6 @@ _BATCH = 200  # more makes the garbage collector walk over records that are in u
 _SLICE_S = 1.0
 _SLICE_SLACK_S = 0.1
 _ASK_TIMEOUT_S = 10.0
-# Of a partition that is new, or whose leader changes: librdkafka asks who leads it, and answers so meanwhile.
-_MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 _MOVING_POLL_S = 0.05
 # librdkafka looks for a group's coordinator even where nobody joins the group; that we may not is no failure.
 _PASSING = PASSING | {KafkaError.GROUP_AUTHORIZATION_FAILED}
@@ -129,7 +127,7 @@ class ByHand:
                     code = error.args[0].code()
                     if code in UNKNOWN_TOPIC:
                         self._raise_if_refused(topic)
-                    if code in _MOVING and time.monotonic() < deadline:
+                    if code in MOVING and time.monotonic() < deadline:
                         time.sleep(_MOVING_POLL_S)
                         continue
                     is_answer = time.monotonic() < slice_end - _SLICE_SLACK_S

@@ -1,9 +1,11 @@
 """A group member on Kafka: nothing is delivered of a partition before `start` names its offset.
 
-How that is done with librdkafka. A new partition is assigned at the log's end and paused in the same callback: an
-explicit offset, because the committed one may be missing and `auto.offset.reset=error` would fail it; the end, because
-an absolute one may be out of range. `start` seeks and resumes. It never assigns: an assign call outside a rebalance
-callback would be taken as the answer to one that has not been served yet.
+How that is done with librdkafka. A new partition is assigned at its first kept offset and paused in the same callback:
+an explicit offset, because the committed one may be missing and `auto.offset.reset=error` would fail it; one in range;
+and a number. Of the log's end by name librdkafka asks the broker, and an answer that a pause or a seek has overtaken
+makes it ask again and go there: a partition that was started in that moment lost everything up to its end (seen).
+`start` seeks and resumes. It never assigns: an assign call outside a rebalance callback would be taken as the answer to
+one that has not been served yet.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as Client
 
 from heddle.broker.kafka.config import consumer_config
-from heddle.broker.kafka.failures import AUTH, PASSING, Reasons, configured, failure, translated
+from heddle.broker.kafka.failures import AUTH, MOVING, PASSING, Reasons, configured, failure, translated
 from heddle.broker.kafka.records import errors_of, records_of
 from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, OnRelease, Position, Rebalance, Record
 from heddle.errors import BrokerError, HeddleError
@@ -29,6 +31,7 @@ _NOTHING: frozenset[int] = frozenset()
 _POLL_S = 0.05  # how soon a change of assignment ends a wait
 _SEEK_TIMEOUT_S = 5.0
 _WAKE_TIMEOUT_S = 1.0
+_FIRST_OFFSETS_TIMEOUT_S = 30.0
 _METADATA = struct.Struct("=7si")  # librdkafka's own serialisation: b"CGMDv2:", generation, group, member
 _METADATA_MAGIC = b"CGMDv2:"
 
@@ -169,10 +172,22 @@ class KafkaConsumer:
             self._client.offsets_for_times(ends, _WAKE_TIMEOUT_S)
 
     def _on_assign(self, client: Client, partitions: list[TopicPartition]) -> None:
-        assigned = [TopicPartition(self._topic, p.partition, OFFSET_END) for p in partitions]
-        client.incremental_assign(assigned)
+        client.incremental_assign(self._at_first_offsets(client, partitions))
         self._take(assigned=frozenset(p.partition for p in partitions))
         client.pause(self._partitions(self._assigned - self._started))
+
+    def _at_first_offsets(self, client: Client, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """What is raised here, `consume` raises."""
+        by_name = [TopicPartition(self._topic, p.partition, OFFSET_BEGINNING) for p in partitions]
+        deadline = time.monotonic() + _FIRST_OFFSETS_TIMEOUT_S
+        while True:
+            found = client.offsets_for_times(by_name, max(deadline - time.monotonic(), 0.1)) if by_name else []
+            errors = [partition.error for partition in found if partition.error is not None]
+            if not errors:
+                return found
+            if time.monotonic() > deadline or any(error.code() not in MOVING for error in errors):
+                raise KafkaException(errors[0])
+            time.sleep(_POLL_S)
 
     def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
         revoked = frozenset(p.partition for p in partitions)

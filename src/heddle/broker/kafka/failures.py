@@ -81,6 +81,8 @@ DOWN = frozenset(
         KafkaError.NOT_CONTROLLER,
     }
 )
+# Of a partition that is new, or whose leader changes: librdkafka asks who leads it, and answers so meanwhile.
+MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 # Codes that a consumer mends by itself, or that its rebalance reports.
 PASSING = DOWN | {
     KafkaError._PARTITION_EOF,
