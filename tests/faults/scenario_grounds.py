@@ -16,7 +16,7 @@ from heddle.project import Project
 from heddle.settings import Settings
 
 LEDGER = "ledger"
-BATCH_MAX_RECORDS = 100
+BATCH_MAX_RECORDS = 500
 
 
 class Copy(NamedTuple):

@@ -59,7 +59,7 @@ def test_the_registry_is_down_when_workers_start_and_dies_again_under_load(
         app.stack.registry.start()
         with Load(app, watch, CHANGES, FIRST) as load:
             app.stack.registry.kill()
-            waits = app.said(f"paused: a dependency does not answer component={CONVERTER}")
+            waits = app.said(f"paused component={CONVERTER} error=dependency-down")
             with load.playing(CHANGES // 2):
                 app.until("the converter waits for the registry", waits, READY_TIMEOUT_S)
             works = watch.progress(SINK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -99,7 +99,8 @@ class KafkaProducer:
         assert isinstance(group, KafkaGroupMetadata)
         if group.generation < 0:  # the coordinator would take it unchecked
             raise StaleGenerationError("this consumer is no member of its group", hint="abort, poll, re-run")
-        self._client.flush(self._transaction_timeout_s)
+        with self._serving("sending offsets"):
+            self._client.flush(self._transaction_timeout_s)
         offsets = [TopicPartition(topic, p, position.offset, position.metadata) for p, position in positions.items()]
         try:
             self._send_offsets(offsets, group)
@@ -143,6 +144,14 @@ class KafkaProducer:
         with translated(doing, self._reasons):
             self._client.poll(0)
 
+    @contextlib.contextmanager
+    def _serving(self, doing: str) -> Iterator[None]:
+        """Around a poll or a flush: they raise what is fatal, too, for example that somebody else has our name now."""
+        try:
+            yield
+        except KafkaException as error:
+            raise self._failure(error.args[0], doing) from error
+
     def _send_offsets(self, offsets: list[TopicPartition], group: KafkaGroupMetadata) -> None:
         """When the records of this transaction are refused meanwhile, librdkafka calls that a wrong state; asked again
         it names the refusal. Offsets that were taken after all may be sent twice."""
@@ -161,7 +170,8 @@ class KafkaProducer:
             try:
                 return self._client.produce(topic, value, key, partition, headers=list(headers), **options)
             except BufferError:
-                self._client.poll(_QUEUE_FULL_WAIT_S)
+                with self._serving("producing"):
+                    self._client.poll(_QUEUE_FULL_WAIT_S)
             except KafkaException as error:
                 raise self._failure(error.args[0], "producing") from error
         raise BrokerDownError(f"producing to {record.topic}: the local queue stays full", hint="check the brokers")
@@ -175,7 +185,8 @@ class KafkaProducer:
     def _know_places(self, timeout_s: float) -> None:
         """An acknowledgement that was lost can leave librdkafka with a record that is there, but not with its offset:
         such a transaction is not committed."""
-        self._client.flush(timeout_s)
+        with self._serving("committing"):
+            self._client.flush(timeout_s)
         if self._is_place_unknown:
             raise BrokerError(
                 f"committing a transaction of {self._id}: the log did not say where it put a record",
