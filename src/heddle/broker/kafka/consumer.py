@@ -13,9 +13,9 @@ from __future__ import annotations
 import contextlib
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as Client
@@ -26,6 +26,8 @@ from heddle.broker.kafka.records import errors_of, records_of
 from heddle.broker.log import FIRST_RECORD_WAIT_S, NEVER_COMMITTED, OnRelease, Position, Rebalance, Record
 from heddle.errors import BrokerError, HeddleError
 from heddle.settings import Settings
+
+T = TypeVar("T")
 
 _NOTHING: frozenset[int] = frozenset()
 _POLL_S = 0.05  # how soon a change of assignment ends a wait
@@ -126,8 +128,9 @@ class KafkaConsumer:
             self._client.pause(self._partitions(paused))
 
     def watermarks(self, partition: int, timeout_s: float) -> tuple[int, int]:
+        where = TopicPartition(self._topic, partition)
         with translated(f"offsets of {self._topic}/{partition}", self._reasons):
-            return self._client.get_watermark_offsets(TopicPartition(self._topic, partition), timeout_s)
+            return self._answered(lambda left_s: self._client.get_watermark_offsets(where, left_s), timeout_s)
 
     def close(self) -> None:
         self._on_release = None  # librdkafka revokes once more here, when its owner has nothing to commit with
@@ -179,15 +182,26 @@ class KafkaConsumer:
     def _at_first_offsets(self, client: Client, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """What is raised here, `consume` raises."""
         by_name = [TopicPartition(self._topic, p.partition, OFFSET_BEGINNING) for p in partitions]
-        deadline = time.monotonic() + _FIRST_OFFSETS_TIMEOUT_S
+
+        def ask(left_s: float) -> list[TopicPartition]:
+            found = client.offsets_for_times(by_name, left_s) if by_name else []
+            for partition in found:
+                if partition.error is not None:
+                    raise KafkaException(partition.error)
+            return found
+
+        return self._answered(ask, _FIRST_OFFSETS_TIMEOUT_S)
+
+    def _answered(self, ask: Callable[[float], T], timeout_s: float) -> T:
+        """Ask again while a partition's leader is being found: right after the topic was made, or when it moves."""
+        deadline = time.monotonic() + timeout_s
         while True:
-            found = client.offsets_for_times(by_name, max(deadline - time.monotonic(), 0.1)) if by_name else []
-            errors = [partition.error for partition in found if partition.error is not None]
-            if not errors:
-                return found
-            if time.monotonic() > deadline or any(error.code() not in MOVING for error in errors):
-                raise KafkaException(errors[0])
-            time.sleep(_POLL_S)
+            try:
+                return ask(max(deadline - time.monotonic(), 0.1))
+            except KafkaException as error:
+                if error.args[0].code() not in MOVING or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
 
     def _on_revoke(self, client: Client, partitions: list[TopicPartition]) -> None:
         revoked = frozenset(p.partition for p in partitions)
