@@ -464,3 +464,198 @@ def test_a_command_for_another_partition_than_its_slice_is_refused(scene: Scene,
         send(scene, office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad"))), partition=1)
         eventually(lambda: bool(refusals(scene)), "refused")
     assert [state for state, _, _ in scene.unresolved()] == ["dead"]
+
+
+def test_an_approval_counts_for_what_was_signed_and_not_for_another_plan_of_that_job(
+    scene_of: Callable[..., Scene], office: Office
+) -> None:
+    scene = scene_of(approvals={Action.DISCARD: 2})
+    scene.feed(("a", "bad"), ("b", "bad too"))
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        shown = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")), job="one")
+        bare = replace(shown, kind=Kind.APPROVE, signatures=(), index=-1, slice=None)
+        other = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad too")), job="one")
+        send(scene, office.signed(bare, office.grace), other)
+        eventually(lambda: any(r.kind == "command" for r in scene.audit()), "it was read")
+        scene.feed(("c", "fine"))
+        scene.settled(3)
+        assert lines_of(scene, "one") == []
+        send(scene, shown)
+        eventually(lambda: bool(lines_of(scene, "one")), "what was approved is done")
+    assert scene.unresolved() == [("dead", "bad too", "contract")]
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        (b'"index":0', b'"index":1e30'),
+        (b'"partition":0', b'"partition":1e30'),
+        (b'"expires_at_ms":', b'"expires_at_ms":1e30,"was":'),
+        (b'"rate_per_s":0.0', b'"rate_per_s":' + 900 * b"[" + 900 * b"]"),
+        (b'"max_failed":1.0', b'"max_failed":"all"'),
+        (b'"approvals":1', b'"approvals":[]'),
+        (b'"job":"', b'"job":"' + 2_000 * b"j"),
+        (b'"signatures":[', b'"signatures":[' + 100 * b'["ada",""],'),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused_and_ends_no_worker(
+    scene: Scene, office: Office, was: bytes, becomes: bytes
+) -> None:
+    """Nobody has signed it: whoever may write into the topic can send such."""
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        data = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad"))).pack()
+        assert was in data
+        odd = Record("", 0, 0, None, data.replace(was, becomes, 1), [], 0)
+        scene.append(scene.subscription.command_topic, odd)
+        eventually(lambda: len(refusals(scene)) == 1, "refused")
+    assert [state for state, _, _ in scene.unresolved()] == ["dead"]
+
+
+def test_commands_that_retention_took_keep_nobody_from_the_later_ones(
+    scene: Scene, office: Office, world: World
+) -> None:
+    for _ in range(3):
+        scene.append(scene.subscription.command_topic, Record("", 0, 0, None, b"{}", [], 0))
+    world.delete_before(scene.subscription.command_topic, 0, 4)
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+        command = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad")))
+        send(scene, command)
+        scene.drained()
+    assert outcomes(scene, command) == ["discarded"]
+
+
+@pytest.mark.parametrize("action", [Action.REPLAY, Action.EDIT])
+def test_an_unknown_effect_is_not_tried_again_before_it_is_settled(
+    scene: Scene, office: Office, action: Action
+) -> None:
+    step = scene.step()
+
+    def before(_: Record) -> None:
+        raise UnknownEffectError("the answer is lost")
+
+    step.before = before
+    scene.feed(("a", "maybe"))
+    with running(scene.worker(step)):
+        scene.settled(1)
+        step.before = lambda _: None
+        part = Slice(0, targets(scene, "maybe"), (b"other",) if action is Action.EDIT else ())
+        command = office.command(scene, action, part, run=action is Action.EDIT)
+        send(scene, command)
+        eventually(lambda: bool(outcomes(scene, command)), "seen")
+    assert [(line.outcome, line.code) for line in lines_of(scene, command.job)] == [("skipped", "unknown")]
+    assert scene.unresolved() == [("unknown", "maybe", "unknown-effect")]
+    assert scene.outputs() == []
+
+
+def test_an_open_breaker_does_not_wait_for_what_waits_for_others(
+    scene_of: Callable[..., Scene], office: Office
+) -> None:
+    """A slow replay opens it; then all that is live belongs to a parked key, and nothing is there to probe with."""
+    policy = replace(POLICY, breaker=Breaker(keys=3, first_probe_s=0.05, longest_probe_s=0.1), quick_tries=1)
+    scene = scene_of(on_failure=policy)
+    step, down = scene.step(), [True]
+
+    def one(record: Record) -> object:
+        if record.value == b"parks":
+            raise ContractError("bad value")
+        if down:
+            raise TransientError("503")
+        return _unless({}, step)(record)
+
+    scene.feed(*[(key, "parks") for key in "abc"])
+    step.one = one  # type: ignore[method-assign]
+    with running(scene.worker(step)) as [worker]:
+        scene.settled(3)
+        edits = [entry_of(record) for record in scene.newest()]
+        named = tuple(Target(entry.topic_id, entry.offset, entry.version) for entry in edits)
+        edited = office.command(scene, Action.EDIT, Slice(0, named, (b"1", b"2", b"3")))
+        send(scene, edited)
+        eventually(lambda: len(outcomes(scene, edited)) == 3, "edited")
+        slow = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "1", "2", "3")), rate_per_s=0.7)
+        send(scene, slow)
+        eventually(lambda: worker.worker._judge.board.reason is not None, "the breaker is open")
+        scene.feed(("a", "live"))
+        scene.settled(4)
+        down.clear()
+        eventually(lambda: len(outcomes(scene, slow)) == 3 and worker.worker._judge.board.reason is None, "it closes")
+
+
+def test_a_replayed_entry_that_kills_the_process_is_found_and_live_records_flow(scene: Scene, office: Office) -> None:
+    class Killed(BaseException):
+        pass
+
+    scene.feed(("a", "bad"), *[(f"k{n}", "bad other") for n in range(5)])
+    with running(scene.worker(scene.step())):
+        scene.settled(6)
+    command = office.command(scene, Action.REPLAY, Slice(0, targets(scene, "bad")))
+    send(scene, command)
+
+    def before(record: Record) -> None:
+        if record.value == b"bad":
+            raise Killed
+
+    def ran() -> bool:
+        scene.feed(("live", "x"), ("live too", "x"))
+        return bool(outcomes(scene, command))
+
+    crashes = 0
+    for _ in range(6):
+        step = scene.step()
+        step.before = before
+        driven = Driven(scene.worker(step))
+        driven.open()
+        try:
+            driven.until(ran)
+        except Killed:
+            crashes += 1
+            driven.abandon()
+            continue
+        driven.until(lambda: driven.worker._assignment.bound == 2_000)  # noqa: B023
+        driven.close()
+        break
+    assert crashes == 3
+    assert ("dead", "bad", "kills-the-process") in scene.unresolved()
+
+
+def test_the_account_of_a_job_that_stopped_itself_survives_a_crash(scene: Scene, office: Office) -> None:
+    """It stops in the middle of a batch, whose next part commits before the desk has its turn."""
+    scene.feed(*[(f"k{n}", f"bad{n}") for n in range(60)])
+    with running(scene.worker(scene.step(), batch_max_records=10)):
+        scene.settled(60)
+    everything = targets(scene, *[f"bad{n}" for n in range(60)])
+    command = office.command(scene, Action.REPLAY, Slice(0, everything), max_failed=0.3)
+    send(scene, command)
+    dying = Driven(scene.worker(scene.step(), batch_max_records=20))
+    dying.open()
+    desk = dying.worker._desk
+
+    def aborted() -> bool:
+        return bool(desk._out.lines)
+
+    real = dying.worker._serve_operators
+    dying.worker._serve_operators = lambda group: not aborted() and real(group)  # type: ignore[method-assign]
+    dying.until(aborted)
+    scene.feed(("z", "fine"))
+    dying.until(lambda: scene.counts().total == 61)
+    dying.abandon()
+    with running(scene.worker(scene.step())):
+        eventually(lambda: len(outcomes(scene, command)) == 60, "accounted for")
+
+
+def test_the_marker_of_an_edit_is_as_young_as_the_edit(scene: Scene, office: Office) -> None:
+    scene.feed(("a", "bad"))
+    with running(scene.worker(scene.step())) as [worker]:
+        scene.settled(1)
+        [index] = [i for i in worker.worker._indexes.values() if len(i)]
+        [entry] = index._entries.values()
+        entry.appended_ms -= 30 * 86_400_000
+        edit = office.command(scene, Action.EDIT, Slice(0, targets(scene, "bad"), (b"good",)), run=True)
+        send(scene, edit)
+        scene.drained()
+        assert index.expired_markers(int(time.time() * 1000), 9) == []
+        assert not index.is_empty

@@ -156,6 +156,19 @@ def test_supersede_knows_what_is_older() -> None:
     assert index.older(b"other", 10) == []
 
 
+def test_where_newer_events_supersede_the_older_ones_run_first() -> None:
+    old, new = entry(4, state=State.RETRYING, retry_after_ms=2_000), entry(9, state=State.RETRYING)
+    index = index_of(old, new, order="supersede")
+    assert offsets(index.due(2.0, 9)) == [4, 9]
+
+
+def test_an_ordered_run_does_not_wait_for_the_time_of_a_retry_when_it_becomes_the_head() -> None:
+    index = index_of(entry(4), entry(5, state=State.RETRYING, retry_after_ms=5_000))
+    index.order_run(EntryId(TOPIC_ID, 5), Run("job", Pace(0)), 0.0)
+    index.remove(EntryId(TOPIC_ID, 4), 1.0)
+    assert offsets(index.due(1.0, 9)) == [5]
+
+
 def test_one_key_takes_no_more_than_its_share() -> None:
     many = [entry(offset, state=State.WAITING) for offset in range(PER_KEY_SHARE + 50)]
     index = index_of(*many, entry(9_000, b"other", State.RETRYING))

@@ -33,6 +33,8 @@ def changed(
     if header.action is Action.DISCARD:
         return _marked(entry, record, State.DISCARDED, envelope, now_ms), "discarded"
     if header.action is Action.EDIT:
+        if entry.state is State.UNKNOWN:  # whoever knows what the target did settles it first
+            return None, "unknown"
         part = command.slice
         assert part is not None
         change = _edited(entry, record, part.bodies[number], envelope, run=header.run)

@@ -23,6 +23,9 @@ FORMAT_VERSION = 1
 MAX_SLICE_ENTRIES = 2_000
 MAX_SLICE_BYTES = 512 * 1024
 """Of bodies (edit, import); a single body may be larger."""
+MAX_SIGNATURES = 32
+MAX_NAME_CHARS = 1_000
+MAX_INT = 2**63
 
 
 class Action(StrEnum):
@@ -196,27 +199,44 @@ def _slice_document(part: Slice) -> dict[str, Any]:
 
 
 def _command(data: dict[str, Any]) -> Command:
+    """Anybody may have written it: every field is held to its kind, and to a size that the audit trail takes."""
     if data["v"] != FORMAT_VERSION:
         raise ValueError(data["v"])
-    header = data["header"]
+    if len(data["signatures"]) > MAX_SIGNATURES:
+        raise ValueError(len(data["signatures"]))
     return Command(
         Kind(data["kind"]),
-        str(data["job"]),
-        PlanHeader(**header | {"action": Action(header["action"])}),
-        tuple(map(str, data["slices"])),
-        str(data["reason"]),
-        int(data["expires_at_ms"]),
-        str(data["os_user"]),
-        tuple(Signature(str(actor), str(signature)) for actor, signature in data["signatures"]),
-        int(data["index"]),
+        _name(data["job"]),
+        _header(data["header"]),
+        tuple(_name(slice_hash) for slice_hash in data["slices"]),
+        _string(data["reason"]),
+        _int(data["expires_at_ms"]),
+        _name(data["os_user"]),
+        tuple(Signature(_name(actor), _name(signature)) for actor, signature in data["signatures"]),
+        _int(data["index"]),
         None if data["slice"] is None else _slice(data["slice"]),
     )
 
 
+def _header(data: dict[str, Any]) -> PlanHeader:
+    header = PlanHeader(**data | {"action": Action(data["action"])})
+    names = (header.subscription, header.handler, header.settle_as)
+    amounts = (header.rate_per_s, header.max_failed)
+    if not (
+        all(_name(name) == name for name in names)
+        and all(type(amount) in (int, float) and 0 <= amount < MAX_INT for amount in amounts)
+        and type(header.run) is bool
+        and _int(header.approvals) >= 1
+        and _int(header.created_at_ms) >= 0
+    ):
+        raise ValueError("header")
+    return header
+
+
 def _slice(data: dict[str, Any]) -> Slice:
     return Slice(
-        int(data["partition"]),
-        tuple(Target(str(topic_id), int(offset), int(version)) for topic_id, offset, version in data["targets"]),
+        _int(data["partition"]),
+        tuple(Target(_name(topic_id), _int(offset), _int(version)) for topic_id, offset, version in data["targets"]),
         tuple(_data(body) for body in data["bodies"]),
         tuple(_foreign(foreign) for foreign in data["foreign"]),
         bool(data["canary"]),
@@ -225,14 +245,32 @@ def _slice(data: dict[str, Any]) -> Slice:
 
 def _foreign(data: dict[str, Any]) -> Foreign:
     return Foreign(
-        str(data["origin"]),
-        int(data["offset"]),
+        _name(data["origin"]),
+        _int(data["offset"]),
         _data(data["key"]),
         _data(data["value"]),
-        tuple((str(name), _data(value)) for name, value in data["headers"]),
-        int(data["timestamp_ms"]),
-        tuple((str(name), str(value)) for name, value in data["failure"]),
+        tuple((_string(name), _data(value)) for name, value in data["headers"]),
+        _int(data["timestamp_ms"]),
+        tuple((_string(name), _string(value)) for name, value in data["failure"]),
     )
+
+
+def _int(value: Any) -> int:
+    if type(value) is not int or not -MAX_INT <= value < MAX_INT:
+        raise ValueError("no integer of 64 bits")
+    return value
+
+
+def _string(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("no text")
+    return value
+
+
+def _name(value: Any) -> str:
+    if len(_string(value)) > MAX_NAME_CHARS:
+        raise ValueError("a name is too long")
+    return str(value)
 
 
 def _text(data: bytes | None) -> str | None:

@@ -15,13 +15,14 @@ from heddle.broker.log import Reader, Record
 from heddle.delivery.acts import changed, imported, size_of, target_of
 from heddle.delivery.clock import Clock
 from heddle.delivery.command import Action, Command, Kind, Target
-from heddle.delivery.envelope import Entry, Envelope, original_of
+from heddle.delivery.envelope import Entry, Envelope, State, original_of
 from heddle.delivery.index import EntryId, Pace, PartitionIndex, Run
 from heddle.delivery.settlement import Change, Due, Event, Settlement
 from heddle.delivery.subscription import Subscription
-from heddle.errors import FormatError
+from heddle.errors import FormatError, OffsetLostError
 from heddle.operators import Operators
 
+TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.2
 SWEEP_INTERVAL_S = 0.5
 TARGETS_AT_ONCE = 200
@@ -76,7 +77,7 @@ class Desk:
         self._next: dict[int, int] = {}
         self._errands: dict[int, list[Errand]] = {}
         self._followed: dict[int, PartitionIndex] = {}
-        self._approvals: dict[str, set[str]] = {}
+        self._approvals: dict[bytes, set[str]] = {}  # by what was signed: a job's id alone is anybody's to choose
         self._poll_due_s = self._sweep_due_s = 0.0
         self._out = Settlement()
 
@@ -102,8 +103,9 @@ class Desk:
         self._errands.clear()
 
     def next_command(self, partition: int, known: int) -> int:
-        """Everything before it is done, or refused. `known`: where it stands before anything was read."""
-        open_offsets = [errand.offset for errand in self._errands.get(partition, ()) if not errand.is_done]
+        """Everything before it is done, or refused, and committed: lines of an errand that has just ended are not until
+        `work` has given them out. `known`: where it stands before anything was read."""
+        open_offsets = [errand.offset for errand in self._errands.get(partition, ())]
         return min(open_offsets, default=self._next.get(partition, known))
 
     def work(self) -> Settlement | None:
@@ -112,7 +114,7 @@ class Desk:
         now_s = self._clock.monotonic()
         if now_s >= self._poll_due_s:
             self._poll_due_s = now_s + POLL_INTERVAL_S
-            for record in self._reader.consume(100, 0.0, first_wait_s=0.0) if self._next else ():
+            for record in self._read():
                 if record.partition in self._next:
                     self._take(record)
         for errands in self._errands.values():
@@ -135,7 +137,29 @@ class Desk:
                 errand.failed += not resolved
                 self._judge(errand)
 
+    def has_done(self, partition: int, end: int) -> bool:
+        """Whether nothing before that offset of the command partition will order another run, as far as it may run."""
+        return self._next.get(partition, 0) >= end and not any(
+            errand.approved and not errand.is_done for errand in self._errands.get(partition, ())
+        )
+
     # Taking in
+
+    def _read(self) -> list[Record]:
+        """Positions are an optimisation: commands expire, and a topic may have been made again. Where a position lies
+        outside of what is kept, everything that is kept is read."""
+        topic = self._subscription.command_topic
+        if not self._next:
+            return []
+        try:
+            return self._reader.consume(100, 0.0, first_wait_s=0.0)
+        except OffsetLostError:
+            for partition, offset in self._next.items():
+                first = self._reader.offset_at(topic, partition, 0, TIMEOUT_S)
+                if not first <= offset <= self._reader.last_stable_offset(topic, partition, TIMEOUT_S):
+                    self._next[partition] = first
+            self._reader.assign(topic, self._next)
+            return []
 
     def _take(self, record: Record) -> None:
         self._next[record.partition] = record.offset + 1
@@ -151,13 +175,13 @@ class Desk:
         actors = {signature.actor for signature in command.signatures}
         match command.kind:
             case Kind.APPROVE:
-                self._approvals.setdefault(command.job, set()).update(actors)
+                self._approvals.setdefault(command.statement, set()).update(actors)
                 self._tell(record.partition, "approved", command, actors)
             case Kind.CANCEL:
                 self._tell(record.partition, "cancel", command, actors)
                 self._cancel(record.partition, command.job, "cancelled")
             case Kind.ACT:
-                self._approvals.setdefault(command.job, set()).update(actors)
+                self._approvals.setdefault(command.statement, set()).update(actors)
                 self._tell(record.partition, "command", command, actors)
                 part = command.slice
                 assert part is not None
@@ -205,8 +229,8 @@ class Desk:
         command = errand.command
         if not errand.approved:
             needed = max(command.header.approvals, self._needed.get(command.header.action, 1))
-            errand.approved = len(self._approvals.get(command.job, ())) >= needed
-        if self._clock.wall_ms() > command.expires_at_ms and (errand.todo or errand.running):
+            errand.approved = len(self._approvals.get(command.statement, ())) >= needed
+        if self._clock.wall_ms() > command.expires_at_ms:
             errand.approved = True
             self._end(errand, "expired")
         if not errand.approved or not errand.todo:
@@ -232,6 +256,9 @@ class Desk:
         entry_id = EntryId(target.topic_id, target.offset)
         if entry is None:
             self._line(errand, target, "skipped", None, code="changed")
+            return
+        if entry.state is State.UNKNOWN:
+            self._line(errand, target, "skipped", entry, code="unknown")
             return
         if index.run_of(entry_id) is not None:
             self._line(errand, target, "skipped", entry, code="ordered")

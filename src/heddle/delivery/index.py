@@ -193,6 +193,8 @@ class PartitionIndex:
                 taken += self._paced(lane, run, now_s)
         for item in again.values():
             heapq.heappush(self._due, item)
+        if self.order == "supersede":  # what is newer has the last word on its key
+            taken.sort(key=lambda entry: entry.offset)
         return taken
 
     def has_due(self, now_s: float) -> bool:
@@ -244,7 +246,8 @@ class PartitionIndex:
         head = self._entries[head_id]
         if run is not None and head.state is State.WAITING:
             self._runs.setdefault(head_id, run)
-        self._schedule(head, max(monotonic_s, self._retry_at_s.get(head_id, 0.0)))
+        waits = head_id not in self._runs
+        self._schedule(head, max(monotonic_s, self._retry_at_s.get(head_id, 0.0) if waits else 0.0))
 
     def mark(self, marker: Entry, identity: Identity) -> None:
         """A decided record leaves a body-less marker."""

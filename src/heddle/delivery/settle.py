@@ -65,21 +65,24 @@ class Settler:
         """While the breaker is open: try one record, of another key each `turn`, so that keys with troubles of their
         own do not speak for the target. Nothing is settled by it: what took effect is recognised when it comes again.
 
-        None when it went well, and the breaker is closed."""
+        None when it went well, and the breaker is closed; and when nothing would be attempted anyway, because all of it
+        waits behind entries: that takes no target to settle."""
         blocked = self._blocked(live, {})
         first_of: dict[tuple[int, bytes | int], Record] = {}
         heads = [entry.record for entry in due]
         heads += [r for n, r in enumerate(live) if blocked is None or not blocked[n]]
         for each in heads:
             first_of.setdefault((each.partition, each.offset if each.key is None else each.key), each)
-        record = list(first_of.values())[turn % len(first_of)] if first_of else None
-        run = Run([]) if record is None else self.step.run([record], budget)
+        if not first_of:
+            return None
+        record = list(first_of.values())[turn % len(first_of)]
+        run = self.step.run([record], budget)
         result = run.results[0] if run.results else None
         if result is not None and not isinstance(result, Failure):
             self.judge.board.succeeded()
             return None
         error = run.interrupted or DependencyDownError(self.judge.board.reason or "")
-        failed = [(b"" if record is None else record.key, result)] if isinstance(result, Failure) else []
+        failed = [(record.key, result)] if isinstance(result, Failure) else []
         return Settlement(interrupted=interrupted_by(error, failed))
 
     # What is attempted
@@ -130,7 +133,8 @@ class Settler:
         out.entry_recovered[entry.partition] += recovered
         if entry.edit:
             marker, identity = self.envelope.marker(due.stored, State.REVISED), parsed_headers(due.record).identity
-            out.change(Change(marker, entry.renewed(state=State.REVISED), put=False, marks=identity))
+            renewed = entry.renewed(state=State.REVISED, appended_ms=self.clock.wall_ms())
+            out.change(Change(marker, renewed, put=False, marks=identity))
         else:
             out.change(Change(self.envelope.resolved(entry), entry, put=False))
         self._note(due, "recovered" if recovered else str(outcome), out, state="resolved")
