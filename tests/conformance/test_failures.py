@@ -11,7 +11,9 @@ from broker_world import World
 from delivery_harness import Driven, Running, Scene, eventually, running
 
 from heddle.broker.log import Broker, Record
+from heddle.delivery.clock import SystemClock
 from heddle.errors import (
+    DependencyDownError,
     Park,
     RateLimitError,
     RetryLater,
@@ -207,6 +209,26 @@ def test_a_key_with_its_own_trouble_does_not_keep_the_breaker_open_for_others(sc
         eventually(lambda: len(scene.outputs()) == 20, "the others flow")
 
 
+def test_followers_of_failed_keys_do_not_speak_for_the_target(scene_of: MakeScene) -> None:
+    """Few keys with many records each: what was skipped behind a failure did not succeed."""
+    breaker = Breaker(keys=5, first_probe_s=0.05, longest_probe_s=0.1)
+    scene = scene_of(on_failure=OnFailure(transient=SOON, breaker=breaker))
+    step, down = scene.step(), threading.Event()
+    down.set()
+
+    def before(_: Record) -> None:
+        if down.is_set():
+            raise TransientError("503")
+
+    step.before = before
+    scene.feed(*[(f"k{i}", f"v{i}.{n}") for i in range(8) for n in range(20)])
+    with running(scene.worker(step)) as [worker]:
+        eventually(lambda: worker.worker._judge.board.reason is not None, "the breaker is open")
+        down.clear()
+        scene.settled(160)
+    assert scene.entries() == []
+
+
 def test_a_flood_of_failures_stops_before_it_is_parked(scene_of: MakeScene) -> None:
     scene = scene_of(on_failure=OnFailure(budget=FailureBudget(records=50)))
     scene.feed(*[(f"k{i}", f"v{i}") for i in range(30)])
@@ -253,6 +275,22 @@ def test_mode_stop_gives_up_after_the_last_try(scene_of: MakeScene) -> None:
 
     step.before = before
     scene.feed(("a", "one"))
+    assert isinstance(Running(scene.worker(step)).ended(), Stop)
+    assert len(calls) == SOON.tries
+
+
+def test_mode_stop_counts_the_tries_of_a_record_whatever_settles_before_it(scene_of: MakeScene) -> None:
+    scene = scene_of(order="stop", on_failure=QUICK)
+    step = scene.step()
+    calls = []
+
+    def before(record: Record) -> None:
+        if record.value == b"two":
+            calls.append(1)
+            raise TransientError("reset")
+
+    step.before = before
+    scene.feed(("a", "one"), ("a", "two"))
     assert isinstance(Running(scene.worker(step)).ended(), Stop)
     assert len(calls) == SOON.tries
 
@@ -340,18 +378,14 @@ def test_a_read_back_dead_letter_topic_that_was_tampered_with_stops_the_worker(s
     assert "format version" in str(Running(scene.worker(scene.step())).ended())
 
 
-def crash(worker: Driven) -> None:
-    """The process dies: nothing is released."""
-    worker.abandon()
+class Killed(BaseException):
+    """The process dies."""
 
 
 def test_a_record_that_kills_the_process_is_dead_after_its_third_crash_and_its_neighbours_are_not(scene: Scene) -> None:
     """A crash is played by leaving the worker where it is; the fault tests kill real processes."""
     scene.feed(*[(f"k{i}", "kill" if i == 70 else f"v{i}") for i in range(150)])
     crashes = 0
-
-    class Killed(BaseException):
-        pass
 
     def before(record: Record) -> None:
         if record.value == b"kill":
@@ -387,6 +421,43 @@ def test_crashes_while_nothing_is_in_hand_suspect_nothing(scene: Scene) -> None:
     with running(scene.worker(scene.step())):
         scene.settled(2)
     assert scene.outputs() == ["ONE", "TWO"]
+    assert scene.entries() == []
+
+
+def test_a_suspicion_does_not_outlast_the_records_that_it_is_about(scene: Scene) -> None:
+    """The last offset of a topic that is written in transactions is no record."""
+    scene.feed(("a", "one"))
+    with running(scene.worker(scene.step())):
+        scene.settled(1)
+    for _ in range(4):
+        driven = Driven(scene.worker(scene.step()))
+        driven.open()
+        driven.until(lambda: len(driven.worker._assignment.owned) == 2)  # noqa: B023
+        assert driven.worker._assignment.bound == 2_000
+        driven.abandon()
+
+
+def test_nobody_is_condemned_for_having_waited_when_the_process_died(scene: Scene) -> None:
+    """Twice the process dies of it, then the target is down, and the waiting worker is killed."""
+
+    class Dying(SystemClock):
+        def wait(self, _stop: threading.Event, _seconds: float) -> bool:
+            raise Killed
+
+    scene.feed(("a", "one"))
+    for error in (Killed(), Killed(), DependencyDownError("down"), None):
+        step = scene.step()
+        step.before = fails(1, b"one", error=lambda: error) if error else step.before  # type: ignore[arg-type, return-value]  # noqa: B023
+        driven = Driven(scene.worker(step))
+        driven.worker._clock = Dying()
+        driven.open()
+        try:
+            driven.until(lambda: scene.counts().total == 1)
+        except Killed:
+            driven.abandon()
+        else:
+            driven.close()
+    assert scene.outputs() == ["ONE"]
     assert scene.entries() == []
 
 

@@ -36,3 +36,8 @@ def test_suspicion_ends_with_what_the_dead_owner_can_have_had() -> None:
 def test_what_ran_through_is_no_longer_named() -> None:
     named = Suspicion(ALONE, 5, InHand("entry", 3))
     assert named.after(1) == Suspicion(ALONE, 4)
+
+
+def test_what_commands_may_have_ordered_is_suspected_whatever_else_runs() -> None:
+    assert Suspicion(1, 40).after(39, least=5) == Suspicion(1, 5)
+    assert Suspicion(1, 5).after(100, least=5) == Suspicion(1, 5)

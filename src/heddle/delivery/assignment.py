@@ -8,8 +8,10 @@ The order is the guarantee: restoring before the former owner's commit had lande
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
@@ -23,6 +25,7 @@ from heddle.broker.log import (
     Position,
     Producer,
     Reader,
+    Record,
     TopicState,
 )
 from heddle.broker.newest import settled_newest
@@ -40,12 +43,15 @@ TIMEOUT_S = 30.0
 @dataclass(slots=True)
 class Owned:
     """`settled`: the committed offset; `consumed`: one past the last record that was handed out. `condemned`: what was
-    in hand, alone, when the process died."""
+    in hand, alone, when the process died. `ordered`: how much of the suspicion is about entries that commands before
+    `commands_end` may have run; it lasts until these are done."""
 
     settled: int
     consumed: int
     metadata: PartitionMetadata
     condemned: InHand | None = None
+    ordered: int = 0
+    commands_end: int = 0
 
 
 class Assignment:
@@ -139,6 +145,25 @@ class Assignment:
             self.commit({partition: owned}, group)
         return None
 
+    def unname(self, group: GroupMetadata) -> None:
+        """What is in hand does not run for now: who dies meanwhile did not die of it. The caller aborts on
+        `StaleGenerationError`."""
+        idle = {}
+        for partition, owned in self.owned.items():
+            suspicion = owned.metadata.suspicion
+            if suspicion is not None and suspicion.in_hand not in (None, owned.condemned):
+                owned.metadata = replace(owned.metadata, suspicion=replace(suspicion, in_hand=None))
+                idle[partition] = owned
+        if idle:
+            self.commit(idle, group)
+
+    def calm(self, has_done: Callable[[int, int], bool]) -> None:
+        """Ends what is suspected of entries that commands had ordered, once these commands are done."""
+        for partition, owned in self.owned.items():
+            if owned.ordered and has_done(partition, owned.commands_end):
+                suspicion, owned.ordered = owned.metadata.suspicion and owned.metadata.suspicion.after(owned.ordered), 0
+                owned.metadata = replace(owned.metadata, suspicion=suspicion)
+
     def commit(self, found: dict[int, Owned], group: GroupMetadata, records: Sequence[Outgoing] = ()) -> None:
         """A transaction of positions, and of audit records. The caller aborts on `StaleGenerationError`."""
         self._producer.begin()
@@ -192,16 +217,21 @@ class Assignment:
         return index
 
     def _suspect(self, found: dict[int, Owned], group: GroupMetadata) -> None:
-        """After a crash: what the dead owner may have had in hand is run with care, and the next owner has to know."""
+        """After a crash: what the dead owner may have had in hand is run with care, and the next owner has to know. A
+        suspicion that is older lasts no longer than there is something to suspect."""
         crashed = {p: o for p, o in found.items() if o.metadata.follows_crash and p not in self._repeated}
         changed = {}
-        for partition, owned in crashed.items():
+        for partition, owned in found.items():
             was = owned.metadata.suspicion
-            owned.condemned = None if was is None else was.in_hand
-            _, end = self._consumer.watermarks(partition, TIMEOUT_S)
-            due = len(self.indexes[partition].due(self._clock.monotonic(), self._batch_max_records))
-            pending = max(0, end - max(owned.settled, 0)) + due
-            suspicion = after_crash(was, self._batch_max_records, pending)
+            if was is None and partition not in crashed:
+                continue
+            pending = self._pending(partition, owned)
+            suspicion = was
+            if partition in crashed:
+                owned.condemned = None if was is None else was.in_hand
+                suspicion = after_crash(was, self._batch_max_records, pending)
+            if suspicion is not None:
+                suspicion = replace(suspicion, left=min(suspicion.left, pending)) if pending else None
             if suspicion != was:
                 owned.metadata = replace(owned.metadata, suspicion=suspicion)
                 changed[partition] = owned
@@ -210,6 +240,26 @@ class Assignment:
         if crashed:
             starts = {partition: owned.metadata.started for partition, owned in crashed.items()}
             self._log.warning("took over from an owner that did not finish", partitions=starts)
+
+    def _pending(self, partition: int, owned: Owned) -> int:
+        """How many records and entries the owner before may have had in hand. Counted, not told from offsets: these
+        have gaps, and a suspicion that outlasts its records would keep all batches small."""
+        most, topic = self._batch_max_records, self._topic.name
+        first, end = self._consumer.watermarks(partition, TIMEOUT_S)
+        start = max(owned.settled, first)
+        live = 0
+        if start < end:
+            records = cast("Generator[Record, None, None]", self._reader.scan(topic, partition, TIMEOUT_S, start))
+            with contextlib.closing(records):
+                live = sum(1 for _ in islice(records, most))
+        index = self.indexes[partition]
+        due = len(index.due(self._clock.monotonic(), most))
+        owned.ordered = owned.commands_end = 0
+        if len(index):
+            last = self._reader.tails(self._subscription.command_topic, [partition], TIMEOUT_S)[partition]
+            if last is not None and last.offset >= owned.metadata.next_command:
+                owned.ordered, owned.commands_end = min(len(index), most), last.offset + 1
+        return live + due + owned.ordered
 
     def _positions(self, partitions: list[int]) -> dict[int, Owned]:
         """Asks for these only: another owner's open transaction is no concern of ours."""

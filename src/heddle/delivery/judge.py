@@ -12,7 +12,7 @@ from heddle.delivery.clock import Clock
 from heddle.delivery.envelope import Entry, State
 from heddle.delivery.failure_budget import BudgetWindow
 from heddle.delivery.settlement import Due, Interruption, Settlement
-from heddle.delivery.steps import Result
+from heddle.delivery.steps import SKIPPED, Result
 from heddle.errors import (
     AuthError,
     DependencyDownError,
@@ -67,7 +67,8 @@ class Judge:
         failures = [(i, result) for i, result in enumerate(results) if isinstance(result, Failure)]
         if not failures:
             return cut
-        cut = self._cut_by_breaker(cut, failures, attempt, len(results))
+        succeeded = sum(not isinstance(result, Failure) and result is not SKIPPED for result in results)
+        cut = self._cut_by_breaker(cut, failures, attempt, succeeded)
         cut = self._cut_by_budget(cut, failures, len(due))
         for index, failure in failures:
             if index >= cut.at:
@@ -94,13 +95,13 @@ class Judge:
         return cut.earlier(parking[0], Interruption(error, stops=True))
 
     def _cut_by_breaker(
-        self, cut: Cut, failures: list[tuple[int, Failure]], attempt: Sequence[Record], attempted: int
+        self, cut: Cut, failures: list[tuple[int, Failure]], attempt: Sequence[Record], succeeded: int
     ) -> Cut:
         feeding = [(index, failure) for index, failure in failures if feeds(failure)]
         if not feeding:
             return cut
         alike = [(attempt[index].key, failure) for index, failure in feeding]
-        reason = self.board.consider(attempted - len(failures), alike)
+        reason = self.board.consider(succeeded, alike)
         if reason is None:
             return cut
         error = DependencyDownError(reason, hint="nothing is parked meanwhile; see the target")
@@ -135,7 +136,6 @@ class Judge:
     def concluded(self, settlement: Settlement) -> None:
         """The settlement stands, or holds nothing: the breaker's and the budget's windows may count it."""
         interruption = settlement.interrupted
-        ended = settlement.settled + len(settlement.ran)
         if interruption is not None and interruption.failed_alike:
             if self.board.reason is None:
                 self.board.record(settlement.succeeded, interruption.failed_alike)
@@ -146,8 +146,9 @@ class Judge:
         self.board.record(settlement.succeeded, failed)
         again = sum(not resolved for _, resolved in settlement.ran)
         self.window.record(settlement.settled, len(failed) - again)
-        if ended:
-            self._tries.clear()
+        if self._tries:
+            ends = settlement.next_offsets
+            self._tries = {place: n for place, n in self._tries.items() if place[1] >= ends.get(place[0], 0)}
 
     def _verdict(self, failure: Failure, entry: Entry | None, tries: int = 0) -> retry.Verdict:
         age_s = 0.0

@@ -73,13 +73,14 @@ class PartitionMetadata:
         """As the assignment handshake writes it; `partitions` is how many the topic has now."""
         return replace(self, partitions=partitions, started=self.started + 1)
 
-    def settled(self, counts: Counts, entry_counts: Counts) -> PartitionMetadata:
-        """As a batch commit writes it: the owner is at work, those before it are history."""
+    def settled(self, counts: Counts, entry_counts: Counts, *, ordered: int = 0) -> PartitionMetadata:
+        """As a batch commit writes it: the owner is at work, those before it are history. `ordered`: what is suspected
+        whatever else runs."""
         return replace(
             self,
             started=1,
             range_mark=None,
-            suspicion=self.suspicion and self.suspicion.after(counts.total + entry_counts.total),
+            suspicion=self.suspicion and self.suspicion.after(counts.total + entry_counts.total, least=ordered),
             counts=self.counts + counts,
             entry_counts=self.entry_counts + entry_counts,
         )

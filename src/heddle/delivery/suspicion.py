@@ -34,9 +34,10 @@ class Suspicion:
     def bound(self, batch_max_records: int) -> int:
         return 1 if self.level >= ALONE else max(1, batch_max_records // DIVISOR)
 
-    def after(self, runs: int) -> Suspicion | None:
-        """Once that many more records ran and nothing died."""
-        return replace(self, left=self.left - runs, in_hand=None) if self.left > runs else None
+    def after(self, runs: int, *, least: int = 0) -> Suspicion | None:
+        """Once that many more records ran and nothing died; `least`: how many are left in any case."""
+        left = max(self.left - runs, least)
+        return replace(self, left=left, in_hand=None) if left > 0 else None
 
     def naming(self, in_hand: InHand) -> Suspicion:
         return replace(self, in_hand=in_hand)

@@ -95,7 +95,7 @@ class Transactions:
         metadata, trail = owned.metadata, self._trail
         head = metadata.audit_head
         if counts.total or entry_counts.total:
-            metadata = metadata.settled(counts, entry_counts)
+            metadata = metadata.settled(counts, entry_counts, ordered=owned.ordered)
         if settlement.found_culprit:
             metadata = replace(metadata, suspicion=None)
         for event in settlement.events:

@@ -198,6 +198,7 @@ class Worker:
         if worked:
             self._settle(batch, due)
         worked |= self._serve_operators(batch.group)
+        self._assignment.calm(self._desk.has_done)
         self._summarise()
         return worked
 
@@ -325,7 +326,7 @@ class Worker:
             condemned = self._assignment.name(due[0].entry.partition if due else records[0].partition, in_hand, group)
         budget = Budget(self._settings.batch_deadline_s, self._stop)
         with self._watchdog.armed(lambda: budget.began + self._step.longest_call_s):
-            if self._judge.board.reason is not None:
+            if self._judge.board.reason is not None and condemned is None:
                 self._probes += 1
                 unanswered = self._settler.probe(records, due, budget, self._probes)
                 if unanswered is not None:
@@ -374,6 +375,7 @@ class Worker:
             self._transactions.tell(
                 [Event(p, "paused", detail) for p in partitions & self._assignment.owned.keys()], batch.group
             )
+        self._unname(batch.group)
         until_s = self._clock.monotonic() + delay_s
         self._waiting = Waiting(why, until_s)
         while (left_s := until_s - self._clock.monotonic()) > 0:
@@ -382,6 +384,12 @@ class Worker:
             batch = self._requalify(batch)
             self._serve_operators(batch.group)
         return self._requalify(self._handed_back(batch) if why.failed_alike else batch)
+
+    def _unname(self, group: GroupMetadata) -> None:
+        try:
+            self._assignment.unname(group)
+        except StaleGenerationError:
+            self._transactions.abort()
 
     def _handed_back(self, batch: Batch) -> Batch:
         """An open breaker asks more than what is in hand: that is read again, with what has come since."""
