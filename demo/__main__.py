@@ -35,7 +35,7 @@ from heddle.secrets import secret
 from heddle.settings import Settings, load_settings
 
 LOG = STATE / "demo.log"
-DELIVERIES, RATE = 5_000, 400.0
+DELIVERIES, RATE = 5_000, 500.0
 BEFORE_OUTAGE, UNDER_OUTAGE, UNDER_KILL = 2_000, 1_500, 300
 READY_TIMEOUT_S = 60.0
 NEXT_STEPS = (
@@ -55,6 +55,9 @@ def main() -> int:
     try:
         with LOG.open("w") as log, held(STATE / "run", "demo", ["demo"]):
             return _play(OnCall(FOLDER, log), log, keep=options.keep)
+    except KeyboardInterrupt:
+        console.print("demo: interrupted", style="red")
+        return 130
     except (DemoError, HeddleError) as error:
         console.print(f"demo: {error}", style="red", markup=False)
         if hint := getattr(error, "hint", ""):
