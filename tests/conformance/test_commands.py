@@ -17,7 +17,7 @@ from heddle.broker.log import Broker, Record
 from heddle.delivery.command import Action, Command, Foreign, Kind, PlanHeader, Signature, Slice, Target
 from heddle.delivery.envelope import entry_of
 from heddle.errors import ContractError, TransientError, UnknownEffectError
-from heddle.on_failure import Breaker, FailureBudget, OnFailure, Retry
+from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
 from heddle.operators import OperatorKey, Operators, make_key
 
 POLICY = OnFailure(
@@ -397,6 +397,55 @@ def test_an_approval_still_counts_after_a_restart(scene: Scene, office: Office) 
     send(scene, office.signed(bare, office.grace))
     with running(scene.worker(scene.step())):
         eventually(lambda: outcomes(scene, command) == ["discarded"], "done by the successor")
+
+
+def test_a_finished_job_is_not_run_again_because_an_earlier_one_is_still_open(scene: Scene, office: Office) -> None:
+    """The earlier one waits for a second signature; the later one was cancelled by itself. Its worker restarts."""
+    scene.feed(*[(f"k{n}", f"bad{n}") for n in range(60)])
+    with running(scene.worker(scene.step(), batch_max_records=10)):
+        scene.settled(60)
+        waits = office.command(scene, Action.DISCARD, Slice(0, targets(scene, "bad0")), approvals=2)
+        rest = targets(scene, *[f"bad{n}" for n in range(1, 60)])
+        stops = office.command(scene, Action.REPLAY, Slice(0, rest), max_failed=0.1)
+        send(scene, waits, stops)
+        eventually(lambda: len(outcomes(scene, stops)) == 59, "accounted for")
+        scene.feed(("z", "fine"))
+        scene.settled(61)
+    ran = [line for line in lines_of(scene, stops.job) if line.outcome == "failed-again"]
+    with running(scene.worker(scene.step(), batch_max_records=10)):
+        bare = replace(waits, kind=Kind.APPROVE, signatures=(), index=-1, slice=None)
+        send(scene, office.signed(bare, office.grace))
+        eventually(lambda: outcomes(scene, waits) == ["discarded"], "the earlier one is done")
+        scene.feed(("z", "fine too"))
+        scene.settled(62)
+    assert [line for line in lines_of(scene, stops.job) if line.outcome == "failed-again"] == ran
+
+
+def test_what_the_dead_letter_topic_would_not_take_is_skipped(scene: Scene, office: Office) -> None:
+    scene.admin.alter_topic(scene.subscription.dead_letter_topic, {"max.message.bytes": "1100000"})
+    scene.feed(("a", "bad"), ("b", "bad too"))
+    with running(scene.worker(scene.step())):
+        scene.settled(2)
+        large = office.command(scene, Action.EDIT, Slice(0, targets(scene, "bad"), (b"x" * 1_200_000,)))
+        foreign = Foreign("elsewhere:0", 1, b"a", b"x" * 1_200_000, (), 1_000, ())
+        both = [large, office.command(scene, Action.IMPORT, Slice(0, foreign=(foreign,)))]
+        scene.admin.alter_topic(scene.subscription.command_topic, {"max.message.bytes": "4000000"})
+        send(scene, *both)
+        for command in both:
+            eventually(lambda: outcomes(scene, command) == ["skipped"], "accounted for")  # noqa: B023
+    assert {line.code for command in both for line in lines_of(scene, command.job)} == {"too-large"}
+
+
+def test_imports_stay_within_the_caps(scene_of: Callable[..., Scene], office: Office) -> None:
+    scene = scene_of(on_failure=replace(POLICY, caps=Caps(entries=2)))
+    foreign = tuple(Foreign("elsewhere:0", n, b"a", b"bad", (), 1_000, ()) for n in range(3))
+    with running(scene.worker(scene.step())):
+        for each in foreign:
+            command = office.command(scene, Action.IMPORT, Slice(0, foreign=(each,)))
+            send(scene, command)
+            eventually(lambda: bool(outcomes(scene, command)), "accounted for")  # noqa: B023
+    assert len(scene.unresolved()) == 2
+    assert [line.code for line in lines_of(scene, command.job)] == ["cap"]
 
 
 def test_a_job_that_fails_too_often_stops_itself_and_accounts_for_the_rest(scene: Scene, office: Office) -> None:

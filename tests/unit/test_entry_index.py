@@ -140,6 +140,13 @@ def test_entries_of_another_topic_gate_nothing_and_run_alone() -> None:
     assert index.is_ordered(entry(9))
 
 
+def test_what_waited_in_a_topic_that_was_made_again_runs_only_when_it_is_told_to() -> None:
+    index = index_of(entry(4, topic_id="gone"), entry(5, topic_id="gone", state=State.WAITING))
+    assert index.due(1.0, 9) == []
+    index.order_run(EntryId("gone", 5), Run("job", Pace(0)), 1.0)
+    assert offsets(index.due(1.0, 9)) == [5]
+
+
 @pytest.mark.parametrize("order", ["continue", "supersede", "stop"])
 def test_only_park_gates(order: Order) -> None:
     index = index_of(entry(4, state=State.RETRYING), entry(5, state=State.RETRYING), order=order)

@@ -1,5 +1,7 @@
 """The marker beside every offset: what the next owner learns from it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,10 +32,19 @@ metadata = st.builds(
     suspicions,
     ranges,
     st.text("0123456789abcdef", max_size=64),
-    st.integers(0, 2**62),
+    st.integers(0, 2**50),
+    st.just(()),
     counts,
     counts,
 )
+
+
+@given(metadata, st.lists(st.integers(1, 9_999), max_size=12))
+def test_commands_beyond_the_next_fit_too(metadata: PartitionMetadata, distances: list[int]) -> None:
+    done = tuple(metadata.next_command + distance for distance in distances)
+    packed = replace(metadata, done_commands=done).pack()
+    assert len(packed) <= MAX_BYTES
+    assert PartitionMetadata.unpack(packed).done_commands == done
 
 
 @given(metadata)

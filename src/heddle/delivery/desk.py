@@ -17,12 +17,16 @@ from heddle.delivery.clock import Clock
 from heddle.delivery.command import Action, Command, Kind, Target
 from heddle.delivery.envelope import Entry, Envelope, State, original_of
 from heddle.delivery.index import EntryId, Pace, PartitionIndex, Run
-from heddle.delivery.settlement import Change, Due, Event, Settlement
+from heddle.delivery.metadata import PartitionMetadata
+from heddle.delivery.settlement import Change, Due, Event, Settlement, size_in_log
 from heddle.delivery.subscription import Subscription
 from heddle.errors import FormatError, OffsetLostError
 from heddle.operators import Operators
 
 TIMEOUT_S = 30.0
+DONE_KEPT = 12
+"""Commands that are remembered as done beyond one that is not."""
+
 POLL_INTERVAL_S = 0.2
 SWEEP_INTERVAL_S = 0.5
 TARGETS_AT_ONCE = 200
@@ -64,6 +68,7 @@ class Desk:
     def __init__(
         self, subscription: Subscription, reader: Reader, operators: Operators, indexes: Mapping[int, PartitionIndex],
         envelope: Envelope, trail: AuditTrail, clock: Clock, fetch: Fetch, needed: Mapping[Action, int],
+        max_entry_bytes: int,
     ) -> None:  # fmt: skip
         self._subscription = subscription
         self._reader = reader
@@ -74,21 +79,24 @@ class Desk:
         self._clock = clock
         self._fetch = fetch
         self._needed = needed
+        self._max_entry_bytes = max_entry_bytes
         self._next: dict[int, int] = {}
         self._errands: dict[int, list[Errand]] = {}
+        self._done: dict[int, list[int]] = {}
         self._followed: dict[int, PartitionIndex] = {}
         self._approvals: dict[bytes, set[str]] = {}  # by what was signed: a job's id alone is anybody's to choose
         self._poll_due_s = self._sweep_due_s = 0.0
         self._out = Settlement()
 
-    def follow(self, positions: Mapping[int, int]) -> None:
-        """The partitions owned now, and where their commands begin; what is in hand of others is forgotten."""
-        kept = {p for p in positions if p in self._next and self._followed.get(p) is self._indexes[p]}
-        if kept == positions.keys() == self._next.keys():
+    def follow(self, owned: Mapping[int, PartitionMetadata]) -> None:
+        """The partitions owned now, and how far their commands are; what is in hand of others is forgotten."""
+        kept = {p for p in owned if p in self._next and self._followed.get(p) is self._indexes[p]}
+        if kept == owned.keys() == self._next.keys():
             return
-        self._next = {p: self._next[p] if p in kept else offset for p, offset in positions.items()}
-        self._errands = {p: self._errands[p] if p in kept else [] for p in positions}
-        self._followed = {p: self._indexes[p] for p in positions}
+        self._next = {p: self._next[p] if p in kept else metadata.next_command for p, metadata in owned.items()}
+        self._done = {p: self._done[p] if p in kept else [*metadata.done_commands] for p, metadata in owned.items()}
+        self._errands = {p: self._errands[p] if p in kept else [] for p in owned}
+        self._followed = {p: self._indexes[p] for p in owned}
         self._out.lines = {p: lines for p, lines in self._out.lines.items() if p in kept}
         if self._next:
             self._reader.assign(self._subscription.command_topic, self._next)
@@ -101,12 +109,19 @@ class Desk:
                     self._indexes[partition].cancel_run(entry_id)
         self._next.clear()
         self._errands.clear()
+        self._done.clear()
 
-    def next_command(self, partition: int, known: int) -> int:
-        """Everything before it is done, or refused, and committed: lines of an errand that has just ended are not until
-        `work` has given them out. `known`: where it stands before anything was read."""
+    def progress(self, partition: int, known: PartitionMetadata) -> tuple[int, tuple[int, ...]]:
+        """Where to read on, and what beyond that is done: one slow job must not make later ones run twice.
+
+        Done is what is committed: lines of an errand that has just ended are not until `work` has given them out.
+        `known`: as it stands before anything was read."""
+        if partition not in self._next:
+            return known.next_command, known.done_commands
         open_offsets = [errand.offset for errand in self._errands.get(partition, ())]
-        return min(open_offsets, default=self._next.get(partition, known))
+        next_command = min(open_offsets, default=self._next[partition])
+        self._done[partition] = [offset for offset in self._done[partition] if offset > next_command][-DONE_KEPT:]
+        return next_command, tuple(self._done[partition])
 
     def work(self) -> Settlement | None:
         """Take new commands in and go on with those in hand. What it returns is to be committed; if that fails, the
@@ -123,7 +138,9 @@ class Desk:
         if now_s >= self._sweep_due_s:
             self._sweep_due_s = now_s + SWEEP_INTERVAL_S
             self._sweep()
-        self._errands = {p: [e for e in errands if not e.is_done] for p, errands in self._errands.items()}
+        for partition, errands in self._errands.items():
+            self._done[partition] += [errand.offset for errand in errands if errand.is_done]
+            self._errands[partition] = [errand for errand in errands if not errand.is_done]
         out, self._out = self._out, Settlement()
         return None if out.is_empty else out
 
@@ -163,6 +180,8 @@ class Desk:
 
     def _take(self, record: Record) -> None:
         self._next[record.partition] = record.offset + 1
+        if record.offset in self._done[record.partition]:
+            return
         try:
             command = Command.unpack(record.value or b"")
         except FormatError as error:
@@ -286,6 +305,9 @@ class Desk:
         if change is None:
             self._line(errand, target, "skipped", entry, code=outcome)
             return
+        if size_in_log(change.outgoing) > self._max_entry_bytes:
+            self._line(errand, target, "skipped", entry, code="too-large")
+            return
         self._out.change(change)
         self._line(errand, target, outcome, entry, record=original_of(record))
 
@@ -301,6 +323,10 @@ class Desk:
             record, change = imported(foreign, errand.partition, self._envelope, self._clock.wall_ms())
         except FormatError:  # nobody could read that entry again
             self._line(errand, target, "skipped", None, code="unreadable")
+            return
+        is_too_large = size_in_log(change.outgoing) > self._max_entry_bytes
+        if is_too_large or not self._indexes[errand.partition].room():
+            self._line(errand, target, "skipped", None, code="too-large" if is_too_large else "cap")
             return
         self._out.change(change)
         self._line(errand, target, "imported", None, record=record)

@@ -298,9 +298,13 @@ class PartitionIndex:
     def _may_run(self, entry: Entry, now_s: float) -> bool:
         """Once it is the head. A retry's time is in the schedule; here only what never runs by itself is held."""
         entry_id = EntryId(entry.topic_id, entry.offset)
-        if entry_id in self._runs or entry.state is State.WAITING:
+        if entry_id in self._runs or self._waits_here(entry):
             return True
         return entry.state is State.RETRYING and self._retry_at_s.get(entry_id, 0.0) <= now_s
+
+    def _waits_here(self, entry: Entry) -> bool:
+        """What waited in a topic that was made again has lost its lane, and with it the head that it waited for."""
+        return entry.state is State.WAITING and entry.topic_id == self.topic_id
 
     def _paced(self, lane: list[Entry], run: Run | None, now_s: float) -> list[Entry]:
         """As much of a lane as the pace of its job allows."""
@@ -333,7 +337,7 @@ class PartitionIndex:
     def _schedule(self, entry: Entry, at_s: float) -> None:
         """Heads only: what waits in a lane is scheduled when it becomes its head."""
         entry_id = EntryId(entry.topic_id, entry.offset)
-        runs_by_itself = entry.state in (State.WAITING, State.RETRYING)
+        runs_by_itself = entry.state is State.RETRYING or self._waits_here(entry)
         if (runs_by_itself or entry_id in self._runs) and self._is_head(entry):
             heapq.heappush(self._due, (at_s, next(self._sequence), entry_id, entry.version))
 

@@ -8,6 +8,7 @@ Layout: `2:` and a JSON object. The broker takes 4,095 bytes; we stay within 512
     m  range mark [from, to) of a sink without idempotency, or null
     a  head of the audit chain, hex, or ""
     c  next offset of the command partition: what lies before is done
+    d  commands beyond it that are done too, each as its distance from c
     n  records settled since the group began, one count per outcome, then how many of `applied` were `recovered`
     e  the same for runs of dead-letter entries
 
@@ -61,6 +62,7 @@ class PartitionMetadata:
     range_mark: Range | None = None
     audit_head: str = ""
     next_command: int = 0
+    done_commands: tuple[int, ...] = ()
     counts: Counts = field(default_factory=Counts)
     entry_counts: Counts = field(default_factory=Counts)
 
@@ -98,6 +100,7 @@ class PartitionMetadata:
             "m": self.range_mark,
             "a": self.audit_head,
             "c": self.next_command,
+            "d": [offset - self.next_command for offset in self.done_commands],
             "n": _numbers(self.counts),
             "e": _numbers(self.entry_counts),
         }
@@ -130,6 +133,7 @@ def _decode(body: str) -> PartitionMetadata:
             _range(data["m"]),
             str(data["a"]),
             int(data.get("c", 0)),
+            tuple(int(data["c"]) + int(distance) for distance in data.get("d", ())),
             _counts(data["n"]),
             _counts(data["e"]) if "e" in data else Counts(),
         )

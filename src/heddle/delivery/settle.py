@@ -13,7 +13,7 @@ from heddle.delivery.envelope import Entry, Envelope, State, original_of
 from heddle.delivery.index import EntryId, PartitionIndex
 from heddle.delivery.judge import Judge, interrupted_by
 from heddle.delivery.revision import revised
-from heddle.delivery.settlement import Change, Due, Settlement
+from heddle.delivery.settlement import Change, Due, Settlement, size_in_log
 from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Result, Run, Step, parsed_headers
 from heddle.errors import BrokerError, DependencyDownError, Failure, FailureClass
 from heddle.integration import Applied, Outcome
@@ -276,8 +276,8 @@ class Settler:
         limit = self.max_output_bytes
         for output in outputs:
             near = len(output.value or b"") + len(output.key or b"") + OVERHEAD_BYTES > limit
-            if (near or len(output.headers) > OWN_HEADERS) and _size(output) > limit:
-                message = f"an output of {_size(output)} bytes is over the {limit} that {output.topic} takes"
+            if (near or len(output.headers) > OWN_HEADERS) and size_in_log(output) > limit:
+                message = f"an output of {size_in_log(output)} bytes is over the {limit} that {output.topic} takes"
                 return Failure(0, FailureClass.CONTRACT, "too-large", "", message)
         return outputs
 
@@ -286,8 +286,3 @@ def entry_name(entry: Entry, topic_id: str) -> str:
     """As people type it: `<partition>-<offset>`, with the topic's id where that is not the input topic's own."""
     name = f"{entry.partition}-{entry.offset}"
     return name if entry.topic_id == topic_id else f"{name}@{entry.topic_id}"
-
-
-def _size(output: Outgoing) -> int:
-    headers = sum(len(name) + len(value or b"") + 10 for name, value in output.headers)
-    return len(output.value or b"") + len(output.key or b"") + headers + 100

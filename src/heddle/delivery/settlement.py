@@ -122,3 +122,9 @@ class Settlement:
 
 def _counts(tally: Counter[tuple[int, Outcome]], recovered: Counter[int], partition: int) -> Counts:
     return Counts({outcome: tally[partition, outcome] for outcome in Outcome}, recovered[partition])
+
+
+def size_in_log(record: Outgoing) -> int:
+    """About how many bytes the log will count; never less."""
+    headers = sum(len(name) + len(value or b"") + 10 for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers + 100

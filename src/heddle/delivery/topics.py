@@ -9,8 +9,9 @@ from heddle.errors import UsageError
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 
 
-def needed_topics(subscription: Subscription, admin: Admin) -> tuple[TopicState, int]:
-    """The input topic, and the largest record that may be written. `UsageError` for what is missing or cannot serve."""
+def needed_topics(subscription: Subscription, admin: Admin) -> tuple[TopicState, int, int]:
+    """The input topic, and the largest output and the largest dead-letter entry that may be written, in bytes.
+    `UsageError` for what is missing or cannot serve."""
     name, dead_letters = subscription.topic, subscription.dead_letter_topic
     beside = [dead_letters, subscription.command_topic, subscription.audit_topic]
     needed = [name, *beside, *subscription.writes]
@@ -25,7 +26,7 @@ def needed_topics(subscription: Subscription, admin: Admin) -> tuple[TopicState,
         problem = f"{dead_letters} takes smaller records than {name}, so that some could not be parked"
     else:
         writes = [_max_bytes(topics[topic]) for topic in subscription.writes]
-        return topics[name], min(writes, default=DEFAULT_MAX_MESSAGE_BYTES)
+        return topics[name], min(writes, default=DEFAULT_MAX_MESSAGE_BYTES), _max_bytes(topics[dead_letters])
     raise UsageError(problem, hint="run `heddle plan` for what to do")
 
 

@@ -113,9 +113,8 @@ class Transactions:
                 paused=full.reason if full else "",
             )  # fmt: skip
             audits += records
-        return replace(
-            metadata, audit_head=head, next_command=self._desk.next_command(partition, metadata.next_command)
-        )
+        next_command, done_commands = self._desk.progress(partition, metadata)
+        return replace(metadata, audit_head=head, next_command=next_command, done_commands=done_commands)
 
     def _remember(self, settlement: Settlement, placed: list[int]) -> None:
         now_s = self._clock.monotonic()

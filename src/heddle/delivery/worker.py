@@ -144,7 +144,7 @@ class Worker:
         self._stop = stop
         subscription, clock = self._subscription, self._clock
         admin = self._broker.admin()
-        topic, max_bytes = needed_topics(subscription, admin)
+        topic, max_bytes, max_entry_bytes = needed_topics(subscription, admin)
         self._consumer = self._broker.consumer(
             subscription.group, subscription.topic, on_release=lambda gone: self._assignment.release(gone)
         )
@@ -174,6 +174,7 @@ class Worker:
             clock,
             self._due.bodies,
             self._approvals,
+            max_entry_bytes,
         )
         self._transactions = Transactions(
             self._producer, subscription.topic, self._assignment, self._desk, self._trail, clock, self._watchdog,
@@ -339,7 +340,7 @@ class Worker:
 
     def _serve_operators(self, group: GroupMetadata) -> bool:
         """Commands, and markers that have outlived the rewind horizon."""
-        self._desk.follow({p: owned.metadata.next_command for p, owned in self._assignment.owned.items()})
+        self._desk.follow({p: owned.metadata for p, owned in self._assignment.owned.items()})
         settlement = self._desk.work()
         if settlement is None:
             return False
