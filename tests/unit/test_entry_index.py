@@ -17,7 +17,7 @@ from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Entry, Envelope, State, entry_key, entry_of
 from heddle.delivery.index import PER_KEY_SHARE, EntryId, Pace, PartitionIndex, Run
 from heddle.delivery.steps import parsed_headers
-from heddle.errors import Failure, FailureClass, FormatError
+from heddle.errors import BrokerError, Failure, FailureClass, FormatError
 from heddle.on_failure import Caps, Order
 
 TOPIC_ID = "here"
@@ -121,6 +121,16 @@ def test_a_retry_has_its_time_also_after_it_became_the_head() -> None:
     assert offsets(index.due(5.0, 9)) == [5]
 
 
+def test_a_follower_that_is_retried_later_does_not_run_with_its_head() -> None:
+    index = index_of(
+        entry(4, state=State.RETRYING),
+        entry(5, state=State.RETRYING, retry_after_ms=5_000),
+        entry(6, state=State.WAITING),
+    )
+    assert offsets(index.due(1.0, 9)) == [4]
+    assert offsets(index.due(5.0, 9)) == [4, 5, 6]
+
+
 def test_a_new_version_replaces_the_old_one_and_ends_its_run() -> None:
     index = index_of(entry(4, state=State.RETRYING))
     index.order_run(EntryId(TOPIC_ID, 4), Run("job", Pace(0)), 0.0)
@@ -136,6 +146,8 @@ def test_entries_of_another_topic_gate_nothing_and_run_alone() -> None:
     assert index.blocking(live(20)) == 9
     index.order_run(EntryId("elsewhere", 4), Run("job", Pace(0)), 0.0)
     assert offsets(index.due(0.0, 9)) == [4]
+    assert not index.holds(live(4))
+    assert index.holds(live(9))
     assert not index.is_ordered(entry(4, topic_id="elsewhere"))
     assert index.is_ordered(entry(9))
 
@@ -225,21 +237,36 @@ def test_two_decided_entries_of_one_identity_are_two_markers() -> None:
     assert index.is_empty
 
 
-def test_live_records_leave_half_of_a_batch_to_what_is_due() -> None:
+def due_of(*entries: Entry, max_bytes: int = 2**20) -> DueEntries:
+    """What is due of these, whose bodies stand in a topic at offsets of 0 and more: one waiting entry of each key."""
     broker = MemoryBroker()
     broker.admin().create_topics([TopicSpec("flow.dlq", 1)])
     producer = broker.producer("p")
     producer.init(1)
     producer.begin()
-    made = [ENVELOPE.waiting(live(n, b"%d" % n), "0-0") for n in range(100)]
-    offsets_placed = producer.produce_placed(made)
+    producer.produce(ENVELOPE.waiting(live(n, b"%d" % n), "0-0") for n in range(100))
     producer.commit(1)
-    index = index_of(*[entry(n, b"%d" % n, State.WAITING, version=at) for n, at in enumerate(offsets_placed)])
-    due = DueEntries(broker.reader(), "flow.dlq", {0: index}, SystemClock(), max_bytes=2**20)
+    return DueEntries(broker.reader(), "flow.dlq", {0: index_of(*entries)}, SystemClock(), max_bytes)
+
+
+def test_live_records_leave_half_of_a_batch_to_what_is_due() -> None:
+    due = due_of(*[entry(n, b"%d" % n, State.WAITING, version=n) for n in range(100)])
     assert due.any()
     assert len(due.take(20, has_live=True)) == 10
     assert len(due.take(20, has_live=False)) == 20
     assert len(due.take(1, has_live=True)) == 1
+
+
+def test_bodies_of_a_batch_stay_within_its_bytes_and_one_may_be_larger() -> None:
+    entries = [entry(n, b"%d" % n, State.WAITING, version=n, size_bytes=400) for n in range(100)]
+    assert len(due_of(*entries, max_bytes=1_000).take(50, has_live=False)) == 2
+    assert len(due_of(*entries, max_bytes=100).take(50, has_live=False)) == 1
+
+
+def test_a_body_that_is_not_the_entrys_own_is_never_run() -> None:
+    due = due_of(entry(2, b"2", State.WAITING, version=3))
+    with pytest.raises(BrokerError, match="does not hold an entry"):
+        due.take(9, has_live=False)
 
 
 def test_the_broker_time_of_an_entry_decides_when_it_is_due_again() -> None:

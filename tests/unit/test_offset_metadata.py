@@ -62,6 +62,8 @@ def test_takeover_settlement_and_release() -> None:
     assert (settled.counts.total, settled.entry_counts.total) == (6, 3)
     assert settled.taken_over(6).follows_crash  # its owner was at work, and has not given it back
     assert not settled.released().taken_over(6).follows_crash
+    crashed = settled.taken_over(6)
+    assert (crashed.started, crashed.settled(one, one).started) == (2, 1)
 
 
 def test_what_is_in_hand_stays_named_for_a_successor_and_not_after_a_release() -> None:

@@ -242,6 +242,19 @@ def test_a_discarded_entry_is_gone_and_what_waited_follows(h: Harness, order: An
     assert len(h.outputs_of("O-1")) == 1
 
 
+def test_a_discarded_event_is_recognised_for_a_week_when_it_comes_again(h: Harness, order: Any) -> None:
+    h.feed(order(product="tee"), id="e-1")
+    h.run()
+    h.discard()
+    again = h.feed(order(product="tee"), id="e-1")
+    h.advance(days=6)
+    assert (h.history(again), h.dead_letters) == (["duplicate"], [])
+    h.advance(days=2)
+    forgotten = h.feed(order(product="tee"), id="e-1")
+    h.run()
+    assert h.history(forgotten) == ["parked"]
+
+
 def test_a_deployment_mends_what_a_replay_then_brings_through(
     flow_of: Callable[..., Flow[Any, Any]], types: ModuleType, order: Any
 ) -> None:
@@ -495,6 +508,22 @@ def test_a_record_that_kills_the_process_is_dead_in_the_end_and_its_neighbours_a
     assert (entry.key, entry.state, entry.code) == ("default/O-4", "dead", "kills-the-process")
     assert h.crashes == 3
     assert len({bill.id for bill in h.outputs}) == len(h.outputs) == 9
+
+
+def test_an_entry_that_kills_the_process_at_its_retry_is_found_though_no_live_record_is_there(
+    h: Harness, desk: Desk, order: Any
+) -> None:
+    desk.faults.fail(RetryLater(after=timedelta(hours=1)), times=6)
+    for number in range(6):
+        h.feed(order(f"O-{number}", "coffee" if number == 4 else "tea"))
+    h.run()
+    assert len(h.dead_letters) == 6
+    desk.faults.fail(Crash, keys=["coffee"])
+    h.advance(hours=1)
+    [entry] = h.dead_letters
+    assert (entry.key, entry.state, entry.code, entry.attempts) == ("default/O-4", "dead", "kills-the-process", 2)
+    assert h.crashes == 3
+    assert h.entry_outcomes == {"emitted": 5, "parked": 1}
 
 
 def test_a_crash_between_batches_loses_nothing(h: Harness, order: Any) -> None:
