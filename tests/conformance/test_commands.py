@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from broker_world import World
 from delivery_harness import Driven, Scene, eventually, running
+from office import POLICY, Office, lines_of, outcomes, refusals, send, targets, unless
 
-from heddle.audit import AuditRecord, Line
 from heddle.broker.log import Broker, Record
-from heddle.delivery.command import Action, Command, Foreign, Kind, PlanHeader, Signature, Slice, Target
+from heddle.delivery.command import Action, Foreign, Kind, Slice, Target
 from heddle.delivery.envelope import entry_of
 from heddle.errors import ContractError, TransientError, UnknownEffectError
-from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
-from heddle.operators import OperatorKey, Operators, make_key
-
-POLICY = OnFailure(
-    transient=Retry(tries=2, first_delay_s=3_600, longest_delay_s=3_600), breaker=Breaker(keys=100_000),
-    budget=FailureBudget(ratio=1),
-)  # fmt: skip
+from heddle.on_failure import Breaker, Caps
+from heddle.operators import make_key
 
 
 @pytest.fixture
@@ -35,34 +29,6 @@ def broker(world: World) -> Broker:
 def office(tmp_path: Path) -> Office:
     ada, grace = make_key(tmp_path, "ada"), make_key(tmp_path, "grace")
     return Office(ada, grace)
-
-
-@dataclass
-class Office:
-    """Two operators, and the writing of commands. The product's own client is tested elsewhere."""
-
-    ada: OperatorKey
-    grace: OperatorKey
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    @property
-    def operators(self) -> Operators:
-        return Operators({key.name: key._private.public_key() for key in (self.ada, self.grace)})
-
-    def command(
-        self, scene: Scene, action: Action, part: Slice, *, expires_in_s: float = 600.0, kind: Kind = Kind.ACT,
-        job: str = "", **header: object,
-    ) -> Command:  # fmt: skip
-        """Signed by Ada."""
-        plan = PlanHeader(scene.subscription.name, action, **header)  # type: ignore[arg-type]
-        expires_ms = int((time.time() + expires_in_s) * 1000)
-        job = job or f"job{next(self.numbers)}"
-        command = Command(kind, job, plan, (part.hash,), "a test", expires_ms, "root", (), 0, part)
-        return self.signed(command, self.ada)
-
-    def signed(self, command: Command, key: OperatorKey) -> Command:
-        signature = Signature(key.name, key.sign(command.statement))
-        return replace(command, signatures=(*command.signatures, signature))
 
 
 @pytest.fixture
@@ -83,37 +49,10 @@ def scene(scene_of: Callable[..., Scene]) -> Scene:
     return scene_of()
 
 
-def targets(scene: Scene, *values: str) -> tuple[Target, ...]:
-    found = {(record.value or b"").decode(): entry_of(record) for record in scene.newest()}
-    return tuple(Target(found[v].topic_id, found[v].offset, found[v].version) for v in values)
-
-
-def send(scene: Scene, *commands: Command, partition: int = 0) -> None:
-    for command in commands:
-        record = Record(scene.subscription.command_topic, partition, 0, None, command.pack(), [], 0)
-        scene.append(scene.subscription.command_topic, record)
-
-
-def lines_of(scene: Scene, job: str) -> list[Line]:
-    return [line for record in scene.audit() for line in record.lines if line.job == job]
-
-
-def outcomes(scene: Scene, command: Command) -> list[str]:
-    """By entry, the first line of each counts."""
-    first: dict[str, str] = {}
-    for line in lines_of(scene, command.job):
-        first.setdefault(line.entry, line.outcome)
-    return [first[name] for name in sorted(first)]
-
-
-def refusals(scene: Scene) -> list[AuditRecord]:
-    return [record for record in scene.audit() if record.kind == "refused"]
-
-
 def test_a_replay_runs_its_targets_and_what_waits_behind_them_in_order(scene: Scene, office: Office) -> None:
     broken = {"bad 1": True}
     step = scene.step()
-    step.one = _unless(broken, step)  # type: ignore[method-assign]
+    step.one = unless(broken, step)  # type: ignore[method-assign]
     scene.feed(("a", "bad 1"), ("a", "two"), ("a", "three"), ("b", "bad 4"))
     with running(scene.worker(step)):
         scene.settled(4)
@@ -127,19 +66,6 @@ def test_a_replay_runs_its_targets_and_what_waits_behind_them_in_order(scene: Sc
     assert [line.outcome for line in lines_of(scene, command.job)] == ["emitted"] * 3
     assert scene.unresolved() == [("dead", "bad 4", "contract")]
     assert [r.body["job"] for r in scene.audit() if r.kind == "command"] == [command.job]
-
-
-def _unless(broken: dict[str, bool], step: object) -> Callable[[Record], object]:
-    """Fails on what `broken` holds, until it no longer does; all else is well."""
-    from heddle.broker.log import Outgoing
-
-    def one(record: Record) -> object:
-        value = (record.value or b"").decode()
-        if value == "bad 4" or broken.get(value):
-            raise ContractError("bad value")
-        return [Outgoing(step.output, record.key, value.upper().encode())]  # type: ignore[attr-defined]
-
-    return one
 
 
 def test_a_replay_that_fails_again_says_so_and_counts_the_attempt(scene: Scene, office: Office) -> None:
@@ -157,7 +83,7 @@ def test_two_overlapping_replays_run_each_entry_once(scene: Scene, office: Offic
     """Both were planned before either ran."""
     step = scene.step()
     broken = {f"bad {n}": True for n in range(10, 30)}
-    step.one = _unless(broken, step)  # type: ignore[method-assign]
+    step.one = unless(broken, step)  # type: ignore[method-assign]
     scene.feed(*[(f"k{n}", f"bad {n}") for n in range(10, 30)])
     with running(scene.worker(step)):
         scene.settled(20)
@@ -196,7 +122,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_replay_is_followed_by_one_that_fi
 
     def good() -> object:
         step = scene.step()
-        step.one = _unless({}, step)  # type: ignore[method-assign]
+        step.one = unless({}, step)  # type: ignore[method-assign]
         return step
 
     dying = Driven(scene.worker(good(), batch_max_records=50))  # type: ignore[arg-type]
@@ -614,7 +540,7 @@ def test_an_open_breaker_does_not_wait_for_what_waits_for_others(
             raise ContractError("bad value")
         if down:
             raise TransientError("503")
-        return _unless({}, step)(record)
+        return unless({}, step)(record)
 
     scene.feed(*[(key, "parks") for key in "abc"])
     step.one = one  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ from heddle.delivery.judge import Judge
 from heddle.delivery.revision import as_handled
 from heddle.delivery.settle import Settler
 from heddle.delivery.settlement import Change, Due, Settlement
-from heddle.delivery.steps import Budget, NoFence, Result, Run, run_in_order
+from heddle.delivery.steps import Budget, NoFence, Result, Run, parsed_headers, run_in_order
 from heddle.errors import ContractError, Failure, FailureClass
 from heddle.event import REPLAYED
 from heddle.integration import Outcome
@@ -159,6 +159,14 @@ def test_a_handler_is_told_of_what_comes_out_of_its_keys_order(order: Order, say
     bench = Bench(order)
     bench.settle([live(9, key=b"free")], [bench.parked(0, b"again")])
     assert [(REPLAYED, b"1") in record.headers for record in bench.step.given] == [says, False]
+
+
+def test_an_edited_record_says_so_in_its_lineage_and_in_that_of_what_it_makes() -> None:
+    bench = Bench()
+    bench.settle([], [bench.parked(0, b"bad", edit=b"good")])
+    [given] = bench.step.given
+    assert parsed_headers(given).revision == b"-.1"
+    assert parsed_headers(given).identity == parsed_headers(live(0)).identity
 
 
 def test_a_record_without_a_key_has_no_order_to_come_out_of() -> None:
