@@ -151,7 +151,7 @@ def test_commands_whose_transaction_was_aborted_are_done_all_the_same(
     for partition in range(4):
         first, *others = [target_of(record) for record in scene.newest() if record.partition == partition]
         discard = office.command(scene, Action.DISCARD, Slice(partition, (first,)))
-        replay = office.command(scene, Action.REPLAY, Slice(partition, tuple(others)), rate_per_s=2.0)
+        replay = office.command(scene, Action.REPLAY, Slice(partition, tuple(others)), rate_per_s=1.0)
         commands += [(partition, discard), (partition, replay)]
     with running(scene.worker(mended(scene))):
         eventually(lambda: all(scene.metadata(p).started == 1 for p in range(4)), "the worker owns all")
