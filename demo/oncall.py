@@ -79,24 +79,24 @@ class OnCall:
         self._folder = folder
         self._log = log
 
-    def types(self, *arguments: str, cut: Cut | None = None, expects: tuple[int, ...] = (0,)) -> str:
+    def types(self, *arguments: str, cut: Cut | None = None, expects: int = 0) -> str:
         """The command's output, all of it. Raises `DemoError` when it ends with another code than expected."""
         prompt(typed(arguments))
         return self._shown(arguments, *self._run(arguments), cut, expects)
 
-    def types_each(self, *commands: Sequence[str]) -> None:
-        """Commands that only look, one after the other for who reads, at once for the machine."""
+    def types_each(self, *commands: Sequence[str], cut: Cut | None = None) -> list[str]:
+        """As in as many terminals: commands that do not wait for each other, shown one after the other."""
+        outputs = []
         with ThreadPoolExecutor(len(commands)) as pool:
             for command, run in [(command, pool.submit(self._run, command)) for command in commands]:
                 prompt(typed(command))
-                self._shown(command, *run.result(), None, (0,))
+                outputs.append(self._shown(command, *run.result(), cut, 0))
+        return outputs
 
-    def plans(self, *arguments: str, cut: Cut | None = None) -> list[str]:
-        """Shows a plan. Returns the command that applies it, and nothing else, once a reason stands behind it."""
-        plan = _PLAN.search(self.types(*arguments, cut=cut))
-        if plan is None:
-            raise DemoError(f"`{typed(arguments)}` printed no plan")
-        return [argument for argument in arguments if argument != "--dry-run"] + ["--apply", plan[1], "--reason"]
+    def plans(self, *commands: Sequence[str], cut: Cut | None = None) -> list[list[str]]:
+        """Shows plans. Returns for each the command that applies it, and nothing else, once a reason stands behind."""
+        outputs = self.types_each(*commands, cut=cut)
+        return [_applying(command, output) for command, output in zip(commands, outputs, strict=True)]
 
     def quietly(self, *arguments: str) -> None:
         """A command that nobody types; only the log has its output. Raises `DemoError` when it fails."""
@@ -104,11 +104,9 @@ class OnCall:
         if code:
             raise DemoError("\n".join([f"`{typed(arguments)}` failed:", *(line.plain for line in lines)]))
 
-    def _shown(
-        self, arguments: Sequence[str], lines: list[Text], code: int, cut: Cut | None, expects: tuple[int, ...]
-    ) -> str:
+    def _shown(self, arguments: Sequence[str], lines: list[Text], code: int, cut: Cut | None, expects: int) -> str:
         show(lines if cut is None else cut.shown(lines))
-        if code not in expects:
+        if code != expects:
             raise DemoError(f"`{typed(arguments)}` ended with exit code {code}")
         return "\n".join(line.plain for line in lines)
 
@@ -118,6 +116,13 @@ class OnCall:
         self._log.write(f"$ {typed(arguments)}\n{output}\nexit code {code}\n")
         self._log.flush()
         return lines, code
+
+
+def _applying(command: Sequence[str], output: str) -> list[str]:
+    plan = _PLAN.search(output)
+    if plan is None:
+        raise DemoError(f"`{typed(command)}` printed no plan")
+    return [argument for argument in command if argument != "--dry-run"] + ["--apply", plan[1], "--reason"]
 
 
 def on_a_terminal(command: Sequence[str], folder: Path) -> tuple[list[Text], int]:

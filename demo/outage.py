@@ -20,7 +20,7 @@ def postgres_outage(workers: Workers, on_call: OnCall, pid: int) -> None:
     prompt(f"kill -9 {pid}", "PostgreSQL")
     os.kill(pid, signal.SIGKILL)
     workers.until("the ledger is paused", lambda: bool(workers.state(SINK).pauses))
-    on_call.types("status", expects=(1,))
+    on_call.types("status", expects=1)
     on_call.types("up", cut=Cut(max_lines=len(LOCAL_SERVERS)))
     back = time.monotonic()
     workers.until("the ledger goes on", lambda: workers.state(SINK).pauses == ())

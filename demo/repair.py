@@ -14,6 +14,11 @@ from demo.workers import Workers
 FLOW = "deal-to-invoice"
 CUSTOMER = "Condax"
 _COLOURS = {"+": "green", "-": "red"}
+REASONS = (
+    "Negotiating is part of Engaging, says sales",
+    "cut off on their way; the CRM knows of no deal in them",
+    "the CRM's spelling of GTX Pro",
+)
 PLAN = Cut(marks=("→", "dry run", "  emitted"))
 
 
@@ -24,31 +29,23 @@ def repair(workers: Workers, on_call: OnCall) -> None:
     fingerprint = fingerprint_of(on_call.types("dlq", "list", "--group-by", "fingerprint"), FLOW)
     console.print()
     say("later deliveries of these deals wait behind them; all others have flowed")
-    _decide_deliveries(on_call)
-    _edit_a_few(on_call)
+    _decide_some(on_call)
     _mend_the_code(workers, on_call, fingerprint)
     heading("Nothing is left, and who did what, and why, is on record")
     since = f"{time.monotonic() - began + 1:.0f}s"
     on_call.types_each(["dlq", "list"], ["dlq", "jobs", "--since", since])
 
 
-def _decide_deliveries(on_call: OnCall) -> None:
-    heading("A stage that the CRM has invented, and deliveries that were cut off")
-    edit = on_call.plans(
-        "dlq", "edit", "crm-deals", "--code", "contract", "--set", "deal_stage=Engaging", "--replay", cut=PLAN
-    )
-    on_call.types(*edit, "Negotiating is part of Engaging, says sales")
-    discard = on_call.plans("dlq", "discard", "crm-deals", "--code", "malformed-json", cut=PLAN)
-    on_call.types(*discard, "cut off on their way; the CRM knows of no deal in them")
-
-
-def _edit_a_few(on_call: OnCall) -> None:
-    heading(f"{CUSTOMER} cannot wait for a release: its deals are edited")
-    where = f"value.account == '{CUSTOMER}'"
-    edit = on_call.plans(
-        "dlq", "edit", FLOW, "--where", where, "--set", "product=GTX Pro", "--replay", "--dry-run", cut=PLAN
-    )
-    on_call.types(*edit, "the CRM's spelling of GTX Pro")
+def _decide_some(on_call: OnCall) -> None:
+    """Each plan is frozen: what one does is nothing to the others."""
+    heading("Plans first, for what needs no change of code")
+    say("  a stage that the CRM has invented; deliveries that were cut off; a customer who cannot wait")
+    stages = ["dlq", "edit", "crm-deals", "--code", "contract", "--set", "deal_stage=Engaging", "--replay"]
+    cut_off = ["dlq", "discard", "crm-deals", "--code", "malformed-json"]
+    few = ["dlq", "edit", FLOW, "--where", f"value.account == '{CUSTOMER}'", "--set", "product=GTX Pro", "--replay"]
+    plans = on_call.plans(stages, cut_off, [*few, "--dry-run"], cut=PLAN)
+    heading("Then exactly these, each with its reason")
+    on_call.types_each(*([*plan, reason] for plan, reason in zip(plans, REASONS, strict=True)))
 
 
 def _mend_the_code(workers: Workers, on_call: OnCall, fingerprint: str) -> None:
@@ -58,7 +55,8 @@ def _mend_the_code(workers: Workers, on_call: OnCall, fingerprint: str) -> None:
     show(Text(line, style=_COLOURS.get(line[:1], "")) for line in add_price_alias())
     pid = workers.signal(FLOW, signal.SIGTERM)
     prompt(f"kill {pid}", f"{FLOW}; its supervisor starts it again")
-    replay = on_call.plans("dlq", "replay", FLOW, "--fingerprint", fingerprint, "--dry-run", cut=PLAN)
+    command = ["dlq", "replay", FLOW, "--fingerprint", fingerprint, "--dry-run"]
+    (replay,) = on_call.plans(command, cut=PLAN)
     workers.until(f"{FLOW} is there again", workers.restarted(FLOW, pid))
     on_call.types(*replay, "the price table has the CRM's spelling now")
 
