@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heddle.delivery.metadata import MAX_BYTES, Counts, PartitionMetadata
+from heddle.delivery.metadata import FORMAT_VERSION, MAX_BYTES, Counts, PartitionMetadata
 from heddle.delivery.suspicion import InHand, Suspicion
-from heddle.errors import FormatError
+from heddle.errors import BrokerError, FormatError
 from heddle.integration import Outcome
 
 EMPTY = '"m":null,"a":"","n":[0,0,0,0,0,0,0]}'
@@ -86,6 +86,19 @@ def test_what_cannot_be_read_is_refused_not_guessed(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         PartitionMetadata.unpack(text)
     assert caught.value.hint
+
+
+def test_a_newer_format_is_refused_however_familiar_it_looks() -> None:
+    present = PartitionMetadata().pack()
+    newer = str(int(FORMAT_VERSION) + 1) + present.removeprefix(FORMAT_VERSION)
+    assert PartitionMetadata.unpack(present) == PartitionMetadata()
+    with pytest.raises(FormatError, match="format version"):
+        PartitionMetadata.unpack(newer)
+
+
+def test_what_would_be_too_large_for_the_broker_is_not_written() -> None:
+    with pytest.raises(BrokerError, match="over 512"):
+        PartitionMetadata(audit_head="f" * MAX_BYTES).pack()
 
 
 def test_an_offset_set_by_another_tool_is_a_fresh_start() -> None:
