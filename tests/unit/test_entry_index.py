@@ -257,6 +257,25 @@ def test_live_records_leave_half_of_a_batch_to_what_is_due() -> None:
     assert len(due.take(1, has_live=True)) == 1
 
 
+def test_partitions_take_turns_at_what_is_due() -> None:
+    """A long replay in one partition does not hold up the retries of another."""
+    broker = MemoryBroker()
+    broker.admin().create_topics([TopicSpec("flow.dlq", 2)])
+    producer = broker.producer("p")
+    producer.init(1)
+    indexes = {}
+    for partition in range(2):
+        producer.begin()
+        records = [live(n, b"%d" % n)._replace(partition=partition) for n in range(50)]
+        placed = producer.produce_placed([ENVELOPE.waiting(record, "0-0") for record in records])
+        producer.commit(1)
+        entries = [entry(n, b"%d" % n, State.WAITING, version=at) for n, at in enumerate(placed)]
+        indexes[partition] = index_of(*[each.renewed(partition=partition) for each in entries])
+    due = DueEntries(broker.reader(), "flow.dlq", indexes, SystemClock(), max_bytes=2**20)
+    firsts = {due.take(10, has_live=False)[0].entry.partition for _ in range(2)}
+    assert firsts == {0, 1}
+
+
 def test_bodies_of_a_batch_stay_within_its_bytes_and_one_may_be_larger() -> None:
     entries = [entry(n, b"%d" % n, State.WAITING, version=n, size_bytes=400) for n in range(100)]
     assert len(due_of(*entries, max_bytes=1_000).take(50, has_live=False)) == 2

@@ -26,18 +26,23 @@ class DueEntries:
         self._indexes = indexes
         self._clock = clock
         self._max_bytes = max_bytes
+        self._turn = 0
 
     def any(self) -> bool:
         now_s = self._clock.monotonic()
         return any(index.has_due(now_s) for index in self._indexes.values())
 
     def take(self, bound: int, *, has_live: bool) -> list[Due]:
-        """Entries to run in this batch: half of it while live records come, and never much memory."""
+        """Entries to run in this batch: half of it while live records come, and never much memory. Partitions take
+        turns at being first, so that a long replay in one does not hold up the retries of another."""
         share = max(1, bound // 2) if has_live else bound
         now_s = self._clock.monotonic()
         entries: list[Entry] = []
         size = 0
-        for index in self._indexes.values():
+        indexes = list(self._indexes.values())
+        self._turn += 1
+        first = self._turn % len(indexes) if indexes else 0
+        for index in indexes[first:] + indexes[:first]:
             for entry in index.due(now_s, share - len(entries)):
                 size += entry.size_bytes
                 if size > self._max_bytes and entries:
