@@ -230,7 +230,7 @@ def test_a_line_that_is_too_long_is_not_read_on(monkeypatch: pytest.MonkeyPatch)
     assert refused.value.__notes__[0].startswith("line 2: longer than")
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MAX_RECORDS", 2), ("MAX_BYTES", 1_000)])
+@pytest.mark.parametrize(("limit", "value"), [("MAX_RECORDS", 2), ("MAX_FILE_BYTES", 2_000)])
 def test_a_file_that_is_too_large_is_to_be_cut(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, limit, value)
     with pytest.raises(UsageError, match="more than one plan may") as refused:

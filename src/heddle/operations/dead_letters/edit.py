@@ -93,7 +93,7 @@ class RawText(Body):
 
     def encode(self, document: Any) -> bytes:
         if not isinstance(document, str):
-            raise ContractError("the body is text that is no JSON, and has no fields", hint="edit it in your editor")
+            raise _no_fields()
         return document.encode()
 
     def text(self, document: Any) -> str:
@@ -130,6 +130,9 @@ def settings_change(settings: Sequence[str]) -> Callable[[Body], Change]:
     parsed = [parse_setting(text) for text in settings]
 
     def change_of(body: Body) -> Change:
+        if isinstance(body, RawText):
+            raise _no_fields()
+
         def change(document: Any) -> Any:
             for path, text in parsed:
                 value = value_of(text, is_text=takes_text(body.node_at(path)))
@@ -139,6 +142,10 @@ def settings_change(settings: Sequence[str]) -> Callable[[Body], Change]:
         return change
 
     return change_of
+
+
+def _no_fields() -> ContractError:
+    return ContractError("the body is text that is no JSON, and has no fields", hint="edit it in your editor")
 
 
 def _raw(value: bytes | None) -> Body:

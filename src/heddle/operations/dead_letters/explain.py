@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +23,7 @@ from heddle.operations.dead_letters.documents import shown_document
 from heddle.operations.dead_letters.entries import EntryView, text_of
 from heddle.operations.dead_letters.fields import FieldRow, compare
 from heddle.operations.dead_letters.finding import FoundEntry
+from heddle.operations.dead_letters.json_text import InvalidJsonError, parse
 from heddle.operations.dead_letters.masking import MASK, Masking, contracts_of
 
 _NAMED: Final = 5
@@ -114,10 +114,10 @@ def _body(value: bytes | None, reader: Contract | None, registry: Registry, mask
 
 
 def _raw(value: bytes, reader: Contract | None, masking: Masking) -> Body:
-    why = "no schema id at its beginning" if reader is not None else "no JSON"
+    why = "no schema id at its beginning" if reader is not None else "no JSON that can be shown by field"
     try:
-        document = json.loads(value)
-    except ValueError:
+        document = parse(value.decode())
+    except (InvalidJsonError, UnicodeDecodeError):
         return Body(undecoded=why, data=_shown(value, masking))
     return Body(document=masking.whole(document), undecoded=why if reader is not None else "")
 

@@ -93,7 +93,7 @@ def first_command(plan: ReplayPlan, reason: str, expiry_s: float = EXPIRY_S) -> 
 
 def checked_reason(reason: str) -> str:
     reason = reason.strip()
-    if not reason:
+    if not any(map(str.isalnum, reason)):
         raise UsageError("a reason is missing", hint="say why, for whoever reads the audit trail: --reason TEXT")
     if len(reason) > MAX_REASON_CHARS or not reason.isprintable():
         raise UsageError(f"the reason is not one line of at most {MAX_REASON_CHARS} characters")
@@ -152,6 +152,8 @@ def read_jobs(reader: Reader, shelf: Shelf, *, since_ms: int = 0) -> list[Job]:
 
 def find_job(reader: Reader, shelves: Iterable[Shelf], job_id: str) -> tuple[Shelf, Job]:
     """By the beginning of its id, too. Raises `UsageError` when there is none, or more than one."""
+    if not job_id:
+        raise UsageError("no job is named", hint="`heddle dlq jobs` lists them")
     found = [(shelf, job) for shelf in shelves for job in read_jobs(reader, shelf) if job.id.startswith(job_id)]
     if len(found) != 1:
         which = "no job" if not found else f"{len(found)} jobs"

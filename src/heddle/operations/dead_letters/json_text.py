@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from heddle.errors import UsageError
+
+MAX_DEPTH: Final = 256
 
 
 class InvalidJsonError(UsageError):
@@ -17,13 +19,15 @@ class InvalidJsonError(UsageError):
 def parse(text: str) -> Any:
     """Numbers with a point or an exponent become `Decimal`. Raises `InvalidJsonError` with line and column."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object)
+        document = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object)
     except InvalidJsonError:
         raise
     except json.JSONDecodeError as error:
         raise InvalidJsonError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidJsonError(f"not JSON: {type(error).__name__}") from None
+    _check_depth(document)
+    return document
 
 
 def render(document: Any, *, indent: int | None = None) -> str:
@@ -62,6 +66,16 @@ def _scalar(value: Any) -> str:
     """Half a surrogate pair, which JSON can say and UTF-8 cannot, stays an escape."""
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isascii() or text.encode(errors="ignore").decode() == text else json.dumps(value)
+
+
+def _check_depth(document: Any) -> None:
+    """All that handles documents calls itself level by level, which Python ends at some depth."""
+    level, containers = 0, [document]
+    while containers := [c for c in containers if isinstance(c, dict | list)]:
+        level += 1
+        if level > MAX_DEPTH:
+            raise InvalidJsonError(f"nested deeper than {MAX_DEPTH} levels")
+        containers = [part for c in containers for part in (c.values() if isinstance(c, dict) else c)]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

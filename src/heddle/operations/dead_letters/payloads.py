@@ -37,7 +37,7 @@ class Payloads:
             return MISSING
         try:
             return self._decoder(value[:FRAME_BYTES])(value) if value[0] == 0 else json.loads(value)
-        except (ContractError, *REFUSALS):
+        except (ContractError, RecursionError, *REFUSALS):
             return MISSING
 
     def _decoder(self, frame: bytes) -> Callable[[bytes], Any]:

@@ -129,7 +129,10 @@ def entry_name(text: str) -> EntryName:
 def since_ms(text: str, now: datetime | None = None) -> int:
     """`2h` (s, m, h, d, w) before now, or an RFC 3339 time, which without a zone is UTC, as milliseconds."""
     if match := _DURATION.fullmatch(text):
-        moment = (now or datetime.now(UTC)) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        try:
+            moment = (now or datetime.now(UTC)) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        except (OverflowError, ValueError):
+            raise UsageError(f"{text!r} ago is before any time") from None
     else:
         try:
             moment = datetime.fromisoformat(text)

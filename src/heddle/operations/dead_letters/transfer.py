@@ -31,6 +31,7 @@ from heddle.operations.dead_letters.plan import LeftOut, Place, ReplayPlan
 
 FORMAT_VERSION: Final = 1
 MAX_LINE_BYTES: Final = 8 * 2**20
+MAX_FILE_BYTES: Final = 2 * MAX_BYTES
 MAX_TOLD_LINES: Final = 20
 TIMEOUT_S: Final = 30.0
 
@@ -111,11 +112,8 @@ def read_lines(file: BinaryIO) -> list[Exported]:
     size = 0
     for number, line in _lines(file):
         size += len(line)
-        if len(found) == MAX_RECORDS or size > 2 * MAX_BYTES:
-            raise UsageError(
-                f"the file holds more than one plan may: {MAX_RECORDS:,} entries, {2 * MAX_BYTES // 2**20} MiB",
-                hint="cut it into several, for example with `split -l 10000`",
-            )
+        if len(found) == MAX_RECORDS or size > MAX_FILE_BYTES:
+            raise _too_large()
         try:
             found.append(read_line(line))
         except ValueError as error:
@@ -202,14 +200,23 @@ class _Fields:
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Numbered from 1, empty ones left out. Of a line that is too long the beginning alone."""
-    number = 0
+    number, passed = 0, 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         rest = line
         while not rest.endswith(b"\n") and (rest := file.readline(MAX_LINE_BYTES)):
-            pass
+            passed += len(rest)
+            if passed > MAX_FILE_BYTES:
+                raise _too_large()
         if line.strip():
             yield number, line
+
+
+def _too_large() -> UsageError:
+    return UsageError(
+        f"the file holds more than one plan may: {MAX_RECORDS:,} entries, {MAX_FILE_BYTES // 2**20} MiB",
+        hint="cut it into several, for example with `split -l 10000`",
+    )
 
 
 def _document(line: bytes) -> dict[str, Any]:
