@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from heddle.cli.completion import failure_classes, states, subscriptions
 from heddle.cli.main import app
 from heddle.operations.dead_letters.select import Selection, selection
 
@@ -14,15 +15,25 @@ app.add_typer(dlq_app, name="dlq")
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SUBSCRIPTION | ENTRY]…", help="Subscriptions (ledger) and entries (ledger/3-1042)."),
+    typer.Argument(
+        metavar="SUBSCRIPTION|ENTRY",
+        help="Subscriptions (ledger) and entries (ledger/3-1042).",
+        autocompletion=subscriptions,
+    ),
 ]
 States = Annotated[
-    list[str] | None, typer.Option("--state", help="dead, retrying, waiting or unknown; may be given more than once.")
+    list[str] | None,
+    typer.Option(
+        "--state", help="dead, retrying, waiting or unknown; may be given more than once.", autocompletion=states
+    ),
 ]
 Since = Annotated[str, typer.Option("--since", metavar="TIME", help="Changed since: 2h ago, or 2026-03-01T09:30Z.")]
 Key = Annotated[str, typer.Option("--key", help="Record key, or its entity: default/D-17 or D-17.")]
 Fingerprint = Annotated[str, typer.Option("--fingerprint", help="Failures with one cause; its beginning is enough.")]
-Class = Annotated[str, typer.Option("--class", help="Failure class: contract, poison, transient, …")]
+Class = Annotated[
+    str,
+    typer.Option("--class", help="Failure class: contract, poison, transient, …", autocompletion=failure_classes),
+]
 Code = Annotated[str, typer.Option("--code", help="What exactly went wrong, as `list` shows it behind the class.")]
 ContractName = Annotated[str, typer.Option("--contract", help="Type of the event, for example billing.invoice.v1.")]
 WhereText = Annotated[

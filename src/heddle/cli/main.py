@@ -7,19 +7,20 @@ Exit codes: 0 done · 1 the thing asked about is not so (a check failed, a signa
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 
 import typer
 from rich.console import Console
 
+from heddle.cli.printable import plain_lines
 from heddle.errors import HeddleError
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Integrations as code on Kafka.",
 )
 
@@ -49,16 +50,21 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def main() -> None:
     """Entry point: every expected error is one or two lines on standard error, never a traceback."""
-    for name in COMMAND_MODULES:
-        importlib.import_module(f"heddle.cli.{name}")
     try:
-        app()
+        for name in COMMAND_MODULES:
+            importlib.import_module(f"heddle.cli.{name}")
+        app(prog_name="heddle")
     except HeddleError as error:
-        errors.print(f"heddle: {error}", style="red", markup=False)
+        errors.print(plain_lines(f"heddle: {error}"), style="red", markup=False)
         for note in getattr(error, "__notes__", ()):
-            errors.print(f"  {note}", markup=False)
+            errors.print(f"  {plain_lines(str(note))}", markup=False)
         if error.hint:
-            errors.print(f"  {error.hint}", markup=False)
+            errors.print(f"  {plain_lines(error.hint)}", markup=False)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        errors.print("heddle: no space is left where this is written; it is not whole", style="red")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

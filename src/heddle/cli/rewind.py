@@ -11,6 +11,7 @@ from rich.table import Table
 
 from heddle.audit import audit_key
 from heddle.broker.kafka import KafkaBroker
+from heddle.cli.completion import subscriptions
 from heddle.cli.main import app, out
 from heddle.delivery.subscription import subscription_of
 from heddle.errors import UsageError
@@ -28,7 +29,7 @@ from heddle.telemetry.logs import configure_logs
 
 @app.command()
 def rewind(
-    subscription: Annotated[str, typer.Argument(help="Name of a source, flow or sink.")],
+    subscription: Annotated[str, typer.Argument(help="Name of a source, flow or sink.", autocompletion=subscriptions)],
     to: Annotated[
         str, typer.Option("--to", metavar="TIME|OFFSETS|earliest", help="2h ago, 2026-03-01T09:30Z, 0=1500,1=1400.")
     ],
