@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import heddle.cli.dlq_act
 import heddle.cli.dlq_jobs  # noqa: F401  # both add their commands to the group
 from heddle.cli.dlq import dlq_app
-from heddle.cli.dlq_options import Apply, DryRun, Rate, Typed, selects
+from heddle.cli.dlq_options import Apply, DryRun, Rate, Reason, Typed, selects
 from heddle.delivery.envelope import State
 from heddle.operations.dead_letters.select import Selection
 
@@ -25,9 +25,9 @@ def _run(*words: str) -> tuple[Selection, dict[str, Any], str]:
 
     @app.command()
     @selects
-    def act(typed: Typed, apply: Apply = "", dry_run: DryRun = False, rate: Rate = 0.0) -> None:
+    def act(typed: Typed, apply: Apply = "", dry_run: DryRun = False, rate: Rate = 0.0, reason: Reason = "") -> None:
         """Acts."""
-        line = typed.line("--apply", "abc", "--reason", "…", without=("dry_run", "json"))
+        line = typed.to_apply("abc", without="dry_run")
         seen.append((typed.selection, {"apply": apply, "dry_run": dry_run, "rate": rate}, line))
 
     result = CliRunner().invoke(app, ["act", *words], prog_name="heddle")
@@ -61,7 +61,7 @@ def test_the_line_that_applies_a_plan_can_be_typed_as_it_stands() -> None:
     )
     *_, line = _run(*words)
     assert line == (
-        "heddle act ledger --state dead --state unknown --where 'value.product == '\"'\"'GTX Pro'\"'\"'' --rate 2.5"
+        "heddle act ledger --state dead --state unknown --where \"value.product == 'GTX Pro'\" --rate 2.5"
         " --apply abc --reason '…'"
     )
 
@@ -71,3 +71,8 @@ def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(dlq_app, [command, "--help"])
     assert result.exit_code == 0
     assert f"Example: heddle dlq {command}" in " ".join(result.output.split())
+
+
+def test_a_reason_that_was_given_already_is_not_asked_for_again() -> None:
+    _, _, line = _run("ledger", "--reason", "the table is mended")
+    assert line == "heddle act ledger --reason 'the table is mended' --apply abc"

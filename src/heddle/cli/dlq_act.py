@@ -28,9 +28,10 @@ from heddle.cli.dlq_options import (
     Typed,
     selects,
 )
+from heddle.cli.dlq_output import print_json
 from heddle.cli.dlq_plan_output import print_dry_run, print_plan
 from heddle.cli.main import out
-from heddle.delivery.command import Action
+from heddle.delivery.command import Action, PlanHeader
 from heddle.delivery.envelope import State
 from heddle.errors import UsageError
 from heddle.operations.dead_letters.dry_run import DryRun as DryRunResult
@@ -38,11 +39,17 @@ from heddle.operations.dead_letters.dry_run import dry_run
 from heddle.operations.dead_letters.dry_steps import open_runner
 from heddle.operations.dead_letters.edit import settings_change
 from heddle.operations.dead_letters.hiding import body_hiding, effect_hiding
-from heddle.operations.dead_letters.json_text import parse, render
+from heddle.operations.dead_letters.json_text import parse
 from heddle.operations.dead_letters.patching import patch_of
 from heddle.operations.dead_letters.plan import ReplayPlan
 from heddle.operations.dead_letters.select import Selection
 from heddle.operations.dead_letters.session import ChangeOf, DeadLettersChangedError, Edits, Session
+
+MAX_PATCH_CHARS = 2**20
+
+_OPTIONS = {
+    "rate_per_s": "--rate", "max_failed": "--max-failed", "settle_as": "--as", "run": "--replay", "canary": "--canary",
+}  # fmt: skip
 
 
 class SettleAs(StrEnum):
@@ -106,9 +113,9 @@ def discard(
     typed: Typed, apply: Apply = "", reason: Reason = "", canary: Canary = 0, approve: ApproveJob = "",
     json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Give entries up: they never take effect, and a rewind does not bring them back.
+    """Give entries up: they never take effect.
 
-    What waits behind them runs then.
+    What waits behind them runs then. A rewind does not bring them back.
 
     Example: heddle dlq discard ledger/3-1042 --apply HASH --reason "test order, agreed with finance"
 
@@ -123,7 +130,7 @@ def settle(
     as_: Annotated[SettleAs | None, typer.Option("--as", help="What somebody found out at the target.")] = None,
     apply: Apply = "", reason: Reason = "", approve: ApproveJob = "", json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Decide entries of which nobody knows whether the target has acted.
+    """Decide what nobody knows: whether the target has acted.
 
     applied: it has, the entry is done. not-applied: it has not, the entry runs again.
 
@@ -180,15 +187,21 @@ def _change_of(settings: list[str], patch: Path | None, selection: Selection) ->
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_PATCH_CHARS + 1)
+        if len(text) > MAX_PATCH_CHARS:
+            raise UsageError(f"--patch {path} is larger than {MAX_PATCH_CHARS // 2**20} MiB")
+        return text
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--patch {path}: {error}") from error
 
 
 def _act(ask: Ask) -> None:
     if ask.approve:
-        approve_job(ask.approve)
+        approve_job(ask.approve, as_json=ask.json)
         return
+    if ask.apply and ask.dry_run:
+        raise UsageError("--dry-run and --apply do not go together", hint="leave --apply out, and nothing is done")
     with opened(ask.typed.selection, ask.apply) as (session, kept):
         if ask.apply:
             plan = _expected(session, ask, kept)
@@ -222,7 +235,23 @@ def _expected(session: Session, ask: Ask, kept: ReplayPlan | None) -> ReplayPlan
             )
     if plan.header.action is not ask.action:
         raise UsageError(f"the plan {ask.apply} is one to {plan.header.action}, not to {ask.action}")
+    _check_asked(ask, plan)
     return plan
+
+
+def _check_asked(ask: Ask, plan: ReplayPlan) -> None:
+    """A plan is applied as it is: what was typed beside its hash must not say anything else."""
+    names, header = ask.typed.selection.names, plan.header
+    if names and header.subscription not in names:
+        raise UsageError(f"the plan {ask.apply} is one for {header.subscription}, not for {', '.join(names)}")
+    asked = PlanHeader(header.subscription, ask.action, **ask.header)
+    unset = PlanHeader(header.subscription, ask.action)
+    other = [name for name in ask.header if getattr(asked, name) not in (getattr(unset, name), getattr(header, name))]
+    if ask.canary and not any(part.canary for part in plan.slices):
+        other.append("canary")
+    if other:
+        options = ", ".join(_OPTIONS[name] for name in other)
+        raise UsageError(f"the plan {ask.apply} was made with another {options}", hint="plan again: leave --apply out")
 
 
 def _tried(session: Session, plan: ReplayPlan, edits: Edits | None) -> DryRunResult:
@@ -236,12 +265,12 @@ def _show(session: Session, ask: Ask, plan: ReplayPlan, edits: Edits | None, tri
     documents = [] if edits is None else edits.documents
     if plan.targets:
         session.files.save(plan)
-    line = ask.typed.line("--apply", plan.hash, "--reason", "…", without=("dry_run", "json"))
+    line = ask.typed.to_apply(plan.hash, without="dry_run")
     if ask.json:
         document = plan_document(plan, bodies, documents) | {"apply": line}
         if tried is not None:
             document["dry_run"] = dry_run_document(tried, effects)
-        typer.echo(render(document))
+        print_json(document)
         return
     print_plan(plan, bodies, documents)
     if tried is not None:

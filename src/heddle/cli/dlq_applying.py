@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from heddle.cli.dlq_documents import receipt_document
+from heddle.cli.dlq_output import print_json
 from heddle.cli.dlq_plan_output import print_changed, print_receipt
 from heddle.cli.main import errors, out
 from heddle.operations.dead_letters.jobs import checked_reason, first_command
-from heddle.operations.dead_letters.json_text import render
 from heddle.operations.dead_letters.plan import ReplayPlan
 from heddle.operations.dead_letters.pursuit import End, OnProgress, Pursuit
 from heddle.operations.dead_letters.pursuit import Progress as Pursued
@@ -67,7 +66,7 @@ def _pursued(pursuit: Pursuit, as_json: bool) -> End | None:
 
 def _report(pursuit: Pursuit, end: End | None, planned: int, as_json: bool) -> None:
     if as_json:
-        typer.echo(render(receipt_document(pursuit.receipt, planned) | {"end": end and str(end)}))
+        print_json(receipt_document(pursuit.receipt, planned) | {"end": end and str(end)})
     else:
         print_receipt(pursuit.receipt, planned)
     if end in _TOLD:
@@ -75,11 +74,20 @@ def _report(pursuit: Pursuit, end: End | None, planned: int, as_json: bool) -> N
     if end is End.WAITS_FOR_APPROVAL:
         errors.print(f"  heddle dlq approve {pursuit.job}", markup=False)
     elif end is None:
-        errors.print("the job goes on without you", style="yellow")
+        errors.print(_left(len(pursuit.receipt.targets), planned), style="yellow", markup=False)
     if end is not End.COMPLETE:
         errors.print(f"  heddle dlq jobs {pursuit.job}", markup=False)
     elif not as_json:
         out.print(f"job {pursuit.job} is complete", markup=False)
+
+
+def _left(sent: int, planned: int) -> str:
+    if not sent:
+        return "you left before it was known whether anything was sent"
+    rest = planned - sent
+    if rest:
+        return f"what was sent goes on without you; {rest:,} of {planned:,} were not sent: plan them again"
+    return "the job goes on without you"
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +66,26 @@ def _in_editor(text: str, suffix: str) -> str:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         try:
-            status = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode
-        except OSError as error:
+            with _interrupts_ignored():
+                status = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
-                f"the editor {editor!r} does not start: {error.strerror}", hint="set EDITOR, or use --set PATH=VALUE"
+                f"the editor {editor!r} does not start: {why}", hint="set EDITOR, or use --set PATH=VALUE"
             ) from error
         if status != 0:
             raise UsageError(f"the editor ended with status {status}; nothing was changed")
         return _text(path.read_bytes())
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C is the editor's while it runs. A handler, not SIG_IGN, which the editor would inherit."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _text(data: bytes) -> str:

@@ -17,9 +17,10 @@ from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_documents import receipt_document
 from heddle.cli.dlq_open import broker_of, loaded, subscriptions_of
 from heddle.cli.dlq_options import AsJson
-from heddle.cli.dlq_output import NARROW, age, plain
+from heddle.cli.dlq_output import NARROW, age, counted, print_json
 from heddle.cli.dlq_plan_output import print_receipt
 from heddle.cli.main import out
+from heddle.cli.printable import plain
 from heddle.errors import UsageError
 from heddle.event import event_time
 from heddle.operations.dead_letters.entries import Shelf, shelves_of
@@ -34,7 +35,6 @@ from heddle.operations.dead_letters.jobs import (
     state_of,
     workers_of,
 )
-from heddle.operations.dead_letters.json_text import render
 from heddle.operations.dead_letters.receipt import Receipt
 from heddle.operations.dead_letters.select import since_ms
 from heddle.operations.dead_letters.trail import receipts_of
@@ -69,7 +69,7 @@ class Told(NamedTuple):
 
 @dlq_app.command()
 def jobs(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="A job's id, or its beginning.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="A job's id, or its beginning.")] = None,
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="Of the list: sent since.")] = "24h",
     json: AsJson = False,
 ) -> None:
@@ -93,12 +93,16 @@ def jobs(
 
 @dlq_app.command()
 def approve(job: JobId, json: AsJson = False) -> None:
-    """Sign another operator's job, where the project asks for more than one signature.
+    """Sign another operator's job.
+
+    Where the project asks for more than one signature.
 
     `[tool.heddle.approvals]` in pyproject.toml says for which actions. Look first: heddle dlq jobs JOB.
     The same as --approve JOB of the command that made it.
 
-    Example: heddle dlq approve 4f1c"""
+    Example: heddle dlq approve 4f1c
+
+    Exit codes: 0 signed, 2 there is nothing to sign, or not by this key, 5 no broker answers."""
     approve_job(job, as_json=json)
 
 
@@ -106,9 +110,13 @@ def approve(job: JobId, json: AsJson = False) -> None:
 def cancel(job: JobId, json: AsJson = False) -> None:
     """Stop a job: what has not run yet will not. What is done stays done.
 
-    Example: heddle dlq cancel 4f1c"""
+    Example: heddle dlq cancel 4f1c
+
+    Exit codes: 0 the owners are told, 2 there is no such job, 5 no broker answers."""
     with clients() as all_:
-        shelf, found = find_job(all_.reader, all_.shelves, job)
+        shelf, found, receipt, state = _told(all_, job)
+        if receipt.is_complete and not found.unsent:
+            raise UsageError(f"job {found.id} is {state}: there is nothing to stop")
         send_to_all(all_.broker, shelf, cancellation(found.commands[0], OperatorKey.load()))
     _say(found, "asked to stop", json)
 
@@ -153,7 +161,7 @@ def _with_state(all_: Clients, shelf: Shelf, job: Job, receipt: Receipt) -> Told
 
 def _show_list(found: Sequence[Told], as_json: bool) -> None:
     if as_json:
-        typer.echo(render([_document(told) for told in found]))
+        print_json([_document(told) for told in found])
         return
     if not found:
         out.print("no jobs; --since looks further back")
@@ -175,7 +183,7 @@ def _cells(told: Told, now_ms: float, *, wide: bool) -> Iterator[str | Text]:
     receipt, header = told.receipt, told.job.header
     what, reason = Text(f"{header.action} {header.subscription}"), Text(plain(told.job.reason))
     failed = len(receipt.failed)
-    yield told.job.id
+    yield Text(plain(told.job.id))
     yield f"{age(told.job.sent_at_ms, now_ms)} ago"
     yield Text(plain(", ".join(told.job.signed_by)))
     yield what if wide else Text.assemble(what, "\n", reason)
@@ -190,15 +198,15 @@ def _cells(told: Told, now_ms: float, *, wide: bool) -> Iterator[str | Text]:
 def _show_one(told: Told, as_json: bool) -> None:
     planned = _planned(told)
     if as_json:
-        typer.echo(render(_document(told) | {"receipt": receipt_document(told.receipt, planned)}))
+        print_json(_document(told) | {"receipt": receipt_document(told.receipt, planned)})
         return
     job, header = told.job, told.job.header
     run = " and run" if header.run else ""
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in (
-        ("job", job.id),
+        ("job", Text(plain(job.id))),
         ("state", _styled(told)),
-        ("asked for", f"{header.action}{run} {len(told.receipt.targets):,} entries of {header.subscription}"),
+        ("asked for", f"{header.action}{run} {counted(len(told.receipt.targets))} of {header.subscription}"),
         ("reason", Text(plain(job.reason))),
         ("signed by", Text(plain(f"{', '.join(job.signed_by)} (operating-system user {job.os_user})"))),
         ("approvals", f"{len(job.signed_by)} of {header.approvals}" if header.approvals > 1 else ""),
@@ -255,6 +263,6 @@ def _moment(ms: int) -> str:
 
 def _say(job: Job, what: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(render({"job": job.id, "told": what}))
+        print_json({"job": job.id, "told": what})
     else:
         typer.echo(f"job {job.id}: {what}; `heddle dlq jobs {job.id}` shows how it is")

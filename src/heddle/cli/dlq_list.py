@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from contextlib import closing
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -14,6 +14,7 @@ from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_open import broker_of, loaded, subscriptions_of
 from heddle.cli.dlq_options import AsJson, Typed, selects
 from heddle.cli.dlq_output import groups_document, page_document, print_groups, print_page, reading_progress
+from heddle.cli.printable import plain_json
 from heddle.contracts import ConfluentRegistry
 from heddle.operations.dead_letters.entries import EntryView, named_shelves
 from heddle.operations.dead_letters.groups import GroupBy, group
@@ -45,7 +46,7 @@ def list_entries(
     if group_by is None:
         page = replace(page, entries=[_listed(view, project) for view in page.entries])
         if json:
-            typer.echo(orjson.dumps(page_document(page)))
+            _print_json(page_document(page))
         else:
             print_page(page, project.components)
         return
@@ -56,9 +57,14 @@ def list_entries(
             each.value = (each.example.key_text or "") if group_by is GroupBy.KEY else each.value
     runbooks = {name: component.runbook for name, component in project.components.items()}
     if json:
-        typer.echo(orjson.dumps(groups_document(page, groups, group_by, runbooks)))
+        _print_json(groups_document(page, groups, group_by, runbooks))
     else:
         print_groups(page, groups, group_by, runbooks)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    """A list may be long: written by orjson, which takes all that is in one."""
+    typer.echo(plain_json(orjson.dumps(document).decode()))
 
 
 def _listed(view: EntryView, project: Project) -> EntryView:

@@ -29,7 +29,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 Apply = Annotated[str, typer.Option("--apply", metavar="HASH", help="Do what the plan of this hash says, and no more.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever reads the audit trail.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Run the present code on the plan, its effects discarded.")]
-Rate = Annotated[float, typer.Option("--rate", min=0, help="Entries a second and partition; 0 = as fast as it goes.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=0, max=1e6, help="Entries a second and partition; 0 = as fast as it goes.")
+]
 Canary = Annotated[int, typer.Option("--canary", metavar="N", min=0, help="First N entries; the rest if all succeed.")]
 MaxFailed = Annotated[
     float,
@@ -62,6 +64,11 @@ class Typed(NamedTuple):
         """Entries of this state, unless others were asked for."""
         chosen = replace(self.selection, states=self.selection.states or frozenset({state}))
         return self._replace(selection=chosen)
+
+    def to_apply(self, plan_hash: str, without: str = "") -> str:
+        """The command that applies the plan which this one has made."""
+        reason = () if self.context.params.get("reason") else ("--reason", "…")
+        return self.line("--apply", plan_hash, *reason, without=("json", without))
 
     def line(self, *more: str, without: tuple[str, ...] = ()) -> str:
         """The command as one would type it, less the options named in `without` and with `more`."""

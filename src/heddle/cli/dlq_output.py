@@ -8,13 +8,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from heddle.cli.main import errors, out
+from heddle.cli.printable import plain, plain_json
 from heddle.delivery.envelope import State
 from heddle.operations.dead_letters.entries import EntryView
 from heddle.operations.dead_letters.groups import Group, GroupBy
+from heddle.operations.dead_letters.json_text import render
 from heddle.operations.dead_letters.listing import Overview, Page
 
 STYLES = {
@@ -30,15 +33,19 @@ NARROW = 100
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
-def plain(text: str) -> str:
-    """Printable on one line: what is not shows as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def print_json(document: Any) -> None:
+    """The one document of `--json`, on a line."""
+    typer.echo(plain_json(render(document)))
 
 
 def age(since_ms: int, now_ms: float) -> str:
     """How long ago in one unit, rounded down: `3h`."""
     seconds = max(int((now_ms - since_ms) / 1000), 0)
     return next((f"{seconds // size}{unit}" for unit, size in _UNITS if seconds >= size), "0s")
+
+
+def counted(entries: int) -> str:
+    return f"{entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
 def counts(by_state: Counter[State], more: str = "") -> str:
@@ -78,7 +85,7 @@ def print_groups(page: Page, groups: Sequence[Group], by: GroupBy, runbooks: Map
         for line in _cause_lines(group, runbooks.get(group.subscription, "")):
             out.print(Text(margin) + line, soft_wrap=True)
     if groups:
-        out.print(f"\n{page.count:,} entries in {len(groups):,} groups")
+        out.print(f"\n{counted(page.count)} in {len(groups):,} group{'' if len(groups) == 1 else 's'}")
     else:
         out.print(f"no dead letters match, of {len(page.overviews)} subscriptions")
     print_unreadable(page)

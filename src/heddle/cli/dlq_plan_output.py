@@ -10,8 +10,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from heddle.cli.dlq_output import STYLES, age, plain
+from heddle.cli.dlq_output import STYLES, age, counted
 from heddle.cli.main import out
+from heddle.cli.printable import plain
 from heddle.operations.dead_letters.differences import ABSENT, Difference
 from heddle.operations.dead_letters.dry_run import SHOWN, DryRun, Tried
 from heddle.operations.dead_letters.hiding import Hiding
@@ -109,8 +110,7 @@ def _headline(plan: ReplayPlan) -> str:
     header = plan.header
     done = _WORDS[header.action] + (f" as {header.settle_as}" if header.settle_as else "")
     also = " and run" if header.run else ""
-    count = len(plan.targets)
-    return f"{count:,} {'entry' if count == 1 else 'entries'} of {header.subscription} would be {done}{also}"
+    return f"{counted(len(plan.targets))} of {header.subscription} would be {done}{also}"
 
 
 def _facts(plan: ReplayPlan) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Annotated
 
-import orjson
 import typer
 
 from heddle.broker.log import Broker
 from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_open import broker_of, loaded, subscriptions_of
 from heddle.cli.dlq_options import AsJson, Reason
-from heddle.cli.dlq_output import reading_progress
+from heddle.cli.dlq_output import print_json, reading_progress
 from heddle.cli.dlq_show_output import explanation_document, print_explanation
 from heddle.contracts import ConfluentRegistry
 from heddle.errors import UsageError
@@ -52,7 +51,7 @@ def show(
             note_reveal(broker, found.shelf, [found.view], reason, OperatorKey.load())
         explained = explain(found, component, registry, reveal=reveal)
     if json:
-        typer.echo(orjson.dumps(explanation_document(explained, history), default=str))
+        print_json(explanation_document(explained, history))
     else:
         print_explanation(explained, history)
 

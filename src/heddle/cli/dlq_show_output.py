@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,13 +10,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from heddle.cli.dlq_output import STYLES, age, plain, why
+from heddle.cli.dlq_output import STYLES, age, why
 from heddle.cli.main import out
+from heddle.cli.printable import plain
 from heddle.delivery.envelope import State
 from heddle.operations.dead_letters.differences import ABSENT
 from heddle.operations.dead_letters.explain import Body, Explanation
 from heddle.operations.dead_letters.fields import FieldRow, Mark
 from heddle.operations.dead_letters.history import History
+from heddle.operations.dead_letters.json_text import render
 
 MAX_ROWS = 200
 MAX_BYTES = 512
@@ -122,7 +123,7 @@ def _print_body(shown: Explanation) -> None:
     if body.rows:
         out.print(_indented(_field_table(body, shown.view.path)))
     elif body.document is not None:
-        text = json.dumps(body.document, indent=2, ensure_ascii=False, default=str)
+        text = render(body.document, indent=2)
         out.print(Text("\n".join(f"  {plain(line)}" for line in text.splitlines())), soft_wrap=True)
     elif body.is_null:
         out.print("  null: a tombstone")
@@ -170,7 +171,7 @@ def _cells(row: FieldRow, failed: bool) -> list[Text]:
         for part in (str(row.mark or ""), f"({row.note})" if row.note else "", "← failed" if failed else "")
         if part
     )
-    value = "" if row.value is ABSENT else json.dumps(row.value, ensure_ascii=False, default=str)
+    value = "" if row.value is ABSENT else render(row.value)
     return [
         Text(plain(row.path or "."), style=style),
         Text(plain(value)),
@@ -231,7 +232,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _value_text(value: Any) -> str:
-    return "-" if value is ABSENT else plain(json.dumps(value, ensure_ascii=False, default=str))
+    return "-" if value is ABSENT else plain(render(value))
 
 
 def _section(title: str) -> None:

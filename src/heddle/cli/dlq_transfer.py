@@ -12,12 +12,13 @@ from typing import Annotated, Any, BinaryIO, NamedTuple
 import typer
 
 from heddle.broker.log import Reader
+from heddle.cli.completion import subscriptions
 from heddle.cli.dlq import dlq_app
 from heddle.cli.dlq_applying import apply_plan
 from heddle.cli.dlq_documents import plan_document
 from heddle.cli.dlq_open import broker_of, loaded, opened, subscriptions_of
 from heddle.cli.dlq_options import Apply, AsJson, Reason, Typed, selects
-from heddle.cli.dlq_output import reading_progress
+from heddle.cli.dlq_output import counted, print_json, reading_progress
 from heddle.cli.dlq_plan_output import print_changed, print_plan
 from heddle.cli.dlq_transfer_output import (
     adoption_document,
@@ -36,7 +37,6 @@ from heddle.operations.dead_letters.entries import EntryView, Shelf, each_entry,
 from heddle.operations.dead_letters.foreign import Format
 from heddle.operations.dead_letters.hiding import body_hiding
 from heddle.operations.dead_letters.importing import Gathered, imported_meanwhile, limits_of, present_in
-from heddle.operations.dead_letters.json_text import render
 from heddle.operations.dead_letters.payloads import Payloads
 from heddle.operations.dead_letters.plan import ReplayPlan
 from heddle.operations.dead_letters.reveal import note_reveal
@@ -46,7 +46,9 @@ from heddle.operations.dead_letters.transfer import export_lines, import_plan, r
 from heddle.operators import OperatorKey
 from heddle.project import Project
 
-Subscription = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="Whose entries they become.")]
+Subscription = Annotated[
+    str, typer.Argument(metavar="SUBSCRIPTION", help="Whose entries they become.", autocompletion=subscriptions)
+]
 
 
 class Made(NamedTuple):
@@ -60,10 +62,10 @@ class Made(NamedTuple):
 @dlq_app.command()
 @selects
 def export(typed: Typed, reason: Reason = "") -> None:
-    """Write entries to standard output, a JSON line each: all that is known of them, their bytes as base64.
+    """Write entries to standard output, a JSON line each.
 
-    They stay where they are. Where a contract classifies fields, --reason is needed; who took them out, when and why
-    is kept in the audit trail.
+    All that is known of them, their bytes as base64. They stay where they are. Where a contract classifies fields,
+    --reason is needed; who took them out, when and why is kept in the audit trail.
 
     Example: heddle dlq export ledger --fingerprint 3f2a > entries.jsonl
 
@@ -90,17 +92,19 @@ def import_entries(
     reason: Reason = "",
     json: AsJson = False,
 ) -> None:
-    """Make entries of the lines that `export` wrote, byte by byte the same.
+    """Make entries of the lines that `export` wrote.
 
-    Shows a plan; nothing is done without --apply. If one line cannot be read, nothing is. Imported entries are dead
-    until somebody replays them, and hold nothing up. Importing twice makes one entry.
+    Byte by byte the same. Shows a plan; nothing is done without --apply. If one line cannot be read, nothing is.
+    Imported entries are dead until somebody replays them, and hold nothing up. Importing twice makes one entry.
 
     Example: heddle dlq import ledger entries.jsonl
 
     Exit codes: 0 done, 1 nothing to import, or not all of it as asked, 2 usage, 5 no worker or broker answers."""
 
+    path = file if file == "-" else str(Path(file).absolute())  # the process moves to the project's root
+
     def make(session: Session) -> Made:
-        with _opened(file) as lines_file:
+        with _opened(path) as lines_file:
             lines = read_lines(lines_file)
         with reading_progress() as tell:
             gathered = Gathered(
@@ -126,10 +130,11 @@ def adopt(
     reason: Reason = "",
     json: AsJson = False,
 ) -> None:
-    """Make entries of what Spring Kafka, Kafka Connect, Kafka Streams or a share group has given up.
+    """Make entries of another system's dead letters.
 
-    Shows a plan; nothing is done without --apply, and never anything to TOPIC. A header that cannot be read is said to
-    be unreadable. Adopted entries are dead until somebody replays them. Adopting twice makes one entry.
+    Of what Spring Kafka, Kafka Connect, Kafka Streams or a share group has given up. Shows a plan; nothing is done
+    without --apply, and never anything to TOPIC. A header that cannot be read is said to be unreadable. Adopted
+    entries are dead until somebody replays them. Adopting twice makes one entry.
 
     Example: heddle dlq adopt deal-to-invoice orders-dlt
 
@@ -181,11 +186,11 @@ def _expected(
 
 def _show(typed: Typed, session: Session, made: Made, as_json: bool) -> None:
     plan, hiding = made.plan, body_hiding(session.component)
-    line = typed.line("--apply", plan.hash, "--reason", "…", without=("json",))
+    line = typed.to_apply(plan.hash)
     if plan.targets:
         session.files.save(plan)
     if as_json:
-        typer.echo(render(plan_document(plan, hiding) | made.document | {"apply": line}))
+        print_json(plan_document(plan, hiding) | made.document | {"apply": line})
         return
     print_plan(plan, hiding)
     made.show()
@@ -223,7 +228,7 @@ def _write(reader: Reader, chosen: list[tuple[Shelf, list[EntryView]]]) -> None:
     sys.stdout.buffer.flush()
     gone = sum(len(views) for _, views in chosen) - written
     changed = f"; {gone:,} changed meanwhile and are not among them" if gone else ""
-    errors.print(f"{written:,} entries written{changed}", markup=False)
+    errors.print(f"{counted(written)} written{changed}", markup=False)
 
 
 @contextmanager

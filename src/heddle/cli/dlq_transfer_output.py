@@ -7,8 +7,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from heddle.cli.dlq_output import plain
 from heddle.cli.main import out
+from heddle.cli.printable import plain
 from heddle.operations.dead_letters.adopt import Adoption
 from heddle.operations.dead_letters.importing import same_key, without_identity
 from heddle.operations.dead_letters.plan import ReplayPlan

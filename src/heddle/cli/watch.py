@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_text
 import os
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from heddle.broker.kafka import KafkaBroker
 from heddle.cli.main import app, out
+from heddle.cli.printable import plain, plain_json
 from heddle.contracts import ConfluentRegistry
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import subscription_of
@@ -132,8 +134,11 @@ def _line(record: dict[str, Any]) -> str:
     headers = dict(record["headers"])
     value = record.get("value", record.get("text", record.get("hex")))
     why = f"  ({record['undecoded']})" if "undecoded" in record and "value" not in record else ""
-    return f"{where}  {record['key']}  {headers.get('ce_id', '-')}  {_json(value)}{why}"
+    return plain(f"{where}  {record['key']}  {headers.get('ce_id', '-')}  {_json(value)}{why}")
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    try:
+        return plain_json(orjson.dumps(value, default=str).decode())
+    except TypeError:  # an integer of more than 64 bits, half a surrogate pair
+        return plain_json(json_text.dumps(value, default=str))
