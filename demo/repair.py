@@ -39,7 +39,7 @@ def repair(workers: Workers, on_call: OnCall) -> None:
 def _decide_some(on_call: OnCall) -> None:
     """Each plan is frozen: what one does is nothing to the others."""
     heading("Plans first, for what needs no change of code")
-    say("  a stage that the CRM has invented; deliveries that were cut off; a customer who cannot wait")
+    say("  an invented stage; deliveries that were cut off; a customer who cannot wait")
     stages = ["dlq", "edit", "crm-deals", "--code", "contract", "--set", "deal_stage=Engaging", "--replay"]
     cut_off = ["dlq", "discard", "crm-deals", "--code", "malformed-json"]
     few = ["dlq", "edit", FLOW, "--where", f"value.account == '{CUSTOMER}'", "--set", "product=GTX Pro", "--replay"]
