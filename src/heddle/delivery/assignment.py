@@ -128,10 +128,30 @@ class Assignment:
 
     @property
     def bound(self) -> int:
-        """How many records a batch may have: few while something is suspected of killing us."""
-        most = self._batch_max_records
-        suspicions = [o.metadata.suspicion.bound(most) for o in self.owned.values() if o.metadata.suspicion is not None]
-        return min(suspicions, default=most)
+        """How many records a batch of any partition may have: few while something is suspected of killing us."""
+        return self.bound_of(self.owned)
+
+    def bound_of(self, partitions: Iterable[int]) -> int:
+        """The same for a batch of these alone."""
+        bounds = self._bounds()
+        return min((bounds[p] for p in partitions if p in bounds), default=self._batch_max_records)
+
+    def fitting(self, partitions: Iterable[int], most: int) -> int:
+        """How many records one batch takes on, of these, which are told by their partitions in order. What is not
+        suspected, and comes before what is, runs without it."""
+        bounds, count = self._bounds(), 0
+        if not bounds:
+            return most
+        for partition in partitions:
+            most = min(most, max(bounds.get(partition, most), count))
+            if count >= most:
+                break
+            count += 1
+        return count
+
+    def _bounds(self) -> dict[int, int]:
+        suspicions = {p: owned.metadata.suspicion for p, owned in self.owned.items()}
+        return {p: s.bound(self._batch_max_records) for p, s in suspicions.items() if s is not None}
 
     def name(self, partition: int, in_hand: InHand, group: GroupMetadata) -> Failure | None:
         """The attempt marker: what runs alone is named before it does. What killed the process when it was alone is

@@ -28,9 +28,10 @@ class DueEntries:
         self._max_bytes = max_bytes
         self._turn = 0
 
-    def any(self) -> bool:
+    def partitions(self) -> list[int]:
+        """Those that have any."""
         now_s = self._clock.monotonic()
-        return any(index.has_due(now_s) for index in self._indexes.values())
+        return [partition for partition, index in self._indexes.items() if index.has_due(now_s)]
 
     def take(self, bound: int, *, has_live: bool) -> list[Due]:
         """Entries to run in this batch: half of it while live records come, and never much memory. Partitions take

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -35,7 +36,7 @@ from heddle.delivery.settle import Settler
 from heddle.delivery.settlement import Due, Event, Interruption, Settlement, Waiting
 from heddle.delivery.steps import Budget, Step
 from heddle.delivery.subscription import Subscription
-from heddle.delivery.suspicion import InHand
+from heddle.delivery.suspicion import DIVISOR, InHand
 from heddle.delivery.topics import needed_topics
 from heddle.delivery.transactions import Totals, Transactions, named_counts
 from heddle.delivery.watchdog import Watchdog, within
@@ -193,8 +194,10 @@ class Worker:
     def turn(self) -> bool:
         """One round; whether it had anything to do."""
         self._room.reopen()
-        batch = self._consume(0.0 if self._due.any() else None)
-        due = self._due.take(self._present_bound(), has_live=bool(batch.records))
+        partitions = self._due.partitions()
+        batch = self._consume(self._at_once(has_due=bool(partitions)), 0.0 if partitions else None)
+        bound = min(self._patience.bound, self._assignment.bound_of(partitions))
+        due = self._due.take(bound, has_live=bool(batch.records))
         worked = bool(batch.records or due)
         if worked:
             self._settle(batch, due)
@@ -237,10 +240,15 @@ class Worker:
 
     # What there is to do
 
-    def _consume(self, first_wait_s: float | None = None) -> Batch:
-        settings = self._settings
+    def _at_once(self, *, has_due: bool) -> int:
+        """How many records to read. Few while they run in small batches: retries, commands and the group must not wait
+        for hundreds of these."""
+        most, bound = self._settings.batch_max_records, self._assignment.bound
+        return most if bound >= most else min(most, bound if has_due else bound * DIVISOR)
+
+    def _consume(self, max_records: int, first_wait_s: float | None = None) -> Batch:
         waits = {} if first_wait_s is None else {"first_wait_s": first_wait_s}
-        records = self._consumer.consume(settings.batch_max_records, settings.batch_max_wait_s, **waits)
+        records = self._consumer.consume(max_records, self._settings.batch_max_wait_s, **waits)
         group = self._consumer.group_metadata()
         self._follow()
         owned = self._assignment.owned
@@ -309,16 +317,12 @@ class Worker:
                 batch = self._requalify(batch)
 
     def _part(self, records: list[Record], due: list[Due]) -> tuple[list[Record], list[Due]]:
-        """What one transaction takes on. Alone means alone: an entry or a record."""
-        bound = self._present_bound()
+        """What one transaction takes on: one as a probe, few while something is suspected of killing us. Alone means
+        alone: an entry or a record."""
+        partitions = chain((each.entry.partition for each in due), (record.partition for record in records))
+        bound = self._assignment.fitting(partitions, self._patience.bound)
         entries = due[:bound]
-        if bound == 1 and entries:
-            return [], entries
-        return records[: min(self._within_bytes(records), bound - len(entries) if entries else bound)], entries
-
-    def _present_bound(self) -> int:
-        """How many records a batch may have: one as a probe, few while something is suspected of killing us."""
-        return min(self._patience.bound, self._assignment.bound)
+        return records[: min(self._within_bytes(records), bound - len(entries))], entries
 
     def _attempt(self, records: list[Record], due: list[Due], group: GroupMetadata) -> Settlement:
         condemned = None
