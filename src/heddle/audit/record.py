@@ -32,7 +32,7 @@ class Line(NamedTuple):
     """One event, or one run of a dead-letter entry. `offset`: in the input topic. `entry`: as people type it, without
     the subscription. `outcome`: one of the six; for entries also failed-again, skipped, discarded, edited, settled,
     imported, revealed, expired, cancelled. `identity`: source, semicolon, id; a semicolon in the source is escaped.
-    `hash`: keyed, of the payload. `state`: of the entry afterwards."""
+    `hash`: keyed, of the payload. `state`: of the entry afterwards, for what a command did: before."""
 
     offset: int
     outcome: str
