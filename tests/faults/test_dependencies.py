@@ -66,7 +66,7 @@ def test_the_registry_is_down_when_workers_start_and_dies_again_under_load(
             app.stack.registry.start()
             app.until("the sink works", works, RECOVERY_TIMEOUT_S)
             app.stack.registry.kill()
-            waits = app.said(f"paused: a dependency does not answer component={FLOW}")
+            waits = app.said(f"paused component={FLOW} error=dependency-down")
             app.process(FLOW).kill()
             with load.playing():
                 app.until("the flow's new process waits for the registry", waits, READY_TIMEOUT_S)
