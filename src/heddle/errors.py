@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 
 class FailureClass(StrEnum):
@@ -100,7 +100,18 @@ class EncodeError(ContractError):
 
 
 class DecodeError(ContractError):
+    """Bytes that are no value of what their writer's schema says. `offset`: the byte of the record, its frame
+    included, at which reading stopped; `writer`: the schema's id. Both -1 where they are not known."""
+
     code = "decode"
+    offset = -1
+    writer = -1
+
+    def located(self, offset: int, writer: int) -> Self:
+        """The same error, which says where."""
+        self.offset, self.writer = offset, writer
+        self.args = (f"{self} (byte {offset}, schema {writer})",)
+        return self
 
 
 class TruncatedError(DecodeError):

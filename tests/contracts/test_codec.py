@@ -300,6 +300,15 @@ def test_bytes_that_are_no_record_each_have_their_error(codec: AvroCodec[Any]) -
         assert caught.value.code == code
 
 
+def test_a_refused_record_says_at_which_byte_and_by_which_schema(tmp_path: Path) -> None:
+    codec = codec_of(make_contract(tmp_path, [("v", "string")]))
+    good = codec.encode_dict({"id": "a", "v": "bc"})
+    (failure,) = codec.decode_dict_batch([good, good[:-1] + b"\xff"])[1]
+    assert isinstance(failure.error, DecodeError)
+    assert (failure.error.offset, failure.error.writer) == (len(good), int.from_bytes(good[1:5], "big"))
+    assert failure.message.endswith(f"(byte {len(good)}, schema {failure.error.writer})")
+
+
 @pytest.mark.parametrize(
     ("fields", "body", "code", "path"),
     [

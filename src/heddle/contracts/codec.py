@@ -20,7 +20,7 @@ from heddle.contracts.registry import Registry
 from heddle.contracts.resolution import Action, resolve
 from heddle.contracts.schema import Record
 from heddle.contracts.shapes import DictShape, Shape, TypeShape
-from heddle.errors import ContractError, Failure, ForeignBytesError, TruncatedError
+from heddle.errors import ContractError, DecodeError, Failure, ForeignBytesError, TruncatedError
 
 T = TypeVar("T")
 
@@ -157,7 +157,10 @@ class _Side:
         try:
             return decoder(data)
         except REFUSALS:
-            return decode_reference(self._codec.plan(frame), self._shape, self._limits, data, FRAME_BYTES)
+            try:
+                return decode_reference(self._codec.plan(frame), self._shape, self._limits, data, FRAME_BYTES)
+            except DecodeError as error:
+                raise error.located(error.offset, schema_id_of(frame)) from None
 
     def _decoder(self, frame: bytes) -> Callable[[bytes], Any]:
         label = f"{self._codec.contract.name} from {schema_id_of(frame)}"

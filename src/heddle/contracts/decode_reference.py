@@ -33,17 +33,21 @@ from heddle.contracts.resolution import (
 from heddle.contracts.schema import Logical
 from heddle.contracts.shapes import Shape, shaped_default
 from heddle.contracts.values import from_number, from_unscaled
-from heddle.errors import TruncatedError
+from heddle.errors import DecodeError, TruncatedError
 
 
 def decode_reference(action: Action, shape: Shape, limits: Limits, data: bytes, start: int) -> Any:
-    """The value in `data[start:]`. Raises a `DecodeError` of `refusals` with the field path."""
+    """The value in `data[start:]`. Raises a `DecodeError` of `refusals` with the field path, and says at which byte."""
     if len(data) > limits.max_bytes:
         raise LimitError(f"record of {len(data)} bytes; the limit is {limits.max_bytes}")
     reader = _Reader(shape, limits, data, start, limits.max_empty_items)
-    value = reader.read(action, "", 0)
-    if reader.position != len(data):
-        raise TrailingBytesError(f"{len(data) - reader.position} bytes after the end of the record")
+    try:
+        value = reader.read(action, "", 0)
+        if reader.position != len(data):
+            raise TrailingBytesError(f"{len(data) - reader.position} bytes after the end of the record")
+    except DecodeError as error:
+        error.offset = reader.position
+        raise
     return value
 
 
