@@ -3,16 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check faults bench bench-gateway bench-sql bench-dlq install lock types clean
+.PHONY: demo test check native native-test faults bench bench-gateway bench-sql bench-dlq install lock types clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
 
-test: check
+test: check native
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	@$(BIN)/python tests/check.py
+
+native: $(INSTALLED)
+	@$(BIN)/python deploy/native.py
+
+native-test: native
+	@cd native && cargo fmt --check && cargo clippy --quiet --locked --offline && cargo test --quiet --locked --offline
+	@HEDDLE_FUZZ=1000000 $(BIN)/python -m pytest -q tests/unit/test_wire_native.py --timeout 1800
 
 faults: $(INSTALLED)
 	@HEDDLE_FAULTS=full $(BIN)/python -m pytest -q tests/faults --timeout 3600

@@ -1,0 +1,14 @@
+//! Runs the wire plans of `heddle.wire.plan` over batches of records. `python` is its face to Python.
+
+mod engine;
+mod key;
+mod plan;
+#[cfg(feature = "python")]
+mod python;
+mod read;
+mod record;
+mod walk;
+mod write;
+
+pub use engine::{Batch, Engine, FRAME_BYTES, Frame, Outcome};
+pub use plan::{FORMATS, Plan};

@@ -1,0 +1,208 @@
+//! The emits: the output, written from the registers to the end of `out`.
+
+use crate::plan::{Bits, Digits, Emit, JoinPart, Part, Value, Walk};
+use crate::record::{Record, Stop};
+use std::slice::from_ref;
+
+type Written = Result<(), Stop>;
+
+impl Record<'_> {
+    /// `limit`: where `out` may end. Looked at only where output could grow faster than plan and record together.
+    pub fn write(&mut self, emits: &[Emit], out: &mut Vec<u8>, limit: usize) -> Written {
+        for emit in emits {
+            match emit {
+                Emit::Raw { data } => out.extend_from_slice(&data.0),
+                Emit::Copy { first, last } => {
+                    out.extend_from_slice(self.span(*first, *last).ok_or(Stop::Refused)?);
+                }
+                Emit::WriteText { parts } => sized(out, |out| self.parts(parts, out))?,
+                Emit::WriteJoin { parts, by } => sized(out, |out| self.join(parts, &by.0, out))?,
+                Emit::WriteNumber { value, bits } => {
+                    let number = self.value(value).and_then(|value| in_bits(value, *bits)).ok_or(Stop::Refused)?;
+                    write_long(number, out);
+                }
+                Emit::WriteDecimal { value, digits, size } => {
+                    self.decimal(value, *digits, *size, out).ok_or(Stop::Refused)?;
+                }
+                Emit::Pick { number, rows } => {
+                    out.extend_from_slice(&self.row(*number, rows).ok_or(Stop::Refused)?.0);
+                }
+                Emit::Lookup { content, end, rows, otherwise } => {
+                    let text = self.span(*content, *end).ok_or(Stop::Refused)?;
+                    let row = rows.find(text).or(otherwise.as_ref()).ok_or(Stop::Refused)?;
+                    out.extend_from_slice(&row.0);
+                }
+                Emit::If { condition, then, otherwise } => {
+                    let branch = if self.holds(condition)? { then } else { otherwise };
+                    self.write(branch, out, limit)?;
+                }
+                Emit::Refuse {} => return Err(Stop::Refused),
+                Emit::Each { begin, items, r#where, emits } => {
+                    let at = self.mark(*begin).ok_or(Stop::Refused)?;
+                    self.each(at, items, r#where.as_ref(), emits, out, limit)?;
+                }
+                Emit::Spliced { call } => out.extend_from_slice(self.given(*call)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn each(
+        &mut self,
+        at: usize,
+        items: &Walk,
+        condition: Option<&crate::plan::Condition>,
+        emits: &[Emit],
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Written {
+        let start = out.len();
+        let mut kept = 0;
+        let mut stop = Stop::Refused;
+        let walked = self.blocks(at, |record, at| {
+            let next = record.walk(from_ref(items), at)?;
+            let wrote = match condition.map_or(Ok(true), |condition| record.holds(condition)) {
+                Ok(true) => {
+                    kept += 1;
+                    record.write(emits, out, limit)
+                }
+                Ok(false) => Ok(()),
+                Err(stop) => Err(stop),
+            };
+            match wrote {
+                Ok(()) if out.len() <= limit => Some(next),
+                Ok(()) => None,
+                Err(reason) => {
+                    stop = reason;
+                    None
+                }
+            }
+        });
+        walked.ok_or(stop)?;
+        if kept > 0 {
+            insert_long(kept, start, out);
+        }
+        out.push(0);
+        Ok(())
+    }
+
+    pub fn parts(&self, parts: &[Part], out: &mut Vec<u8>) -> Written {
+        for part in parts {
+            match part {
+                Part::Said { data } => out.extend_from_slice(&data.0),
+                Part::Content { content, end } => {
+                    out.extend_from_slice(self.span(*content, *end).ok_or(Stop::Refused)?);
+                }
+                Part::Digits { value, scale } => plain(self.value(value).ok_or(Stop::Refused)?, *scale, out),
+                Part::Picked { number, rows } => {
+                    out.extend_from_slice(&self.row(*number, rows).ok_or(Stop::Refused)?.0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&self, parts: &[JoinPart], by: &[u8], out: &mut Vec<u8>) -> Written {
+        let mut first = true;
+        for part in parts {
+            if part.present.is_named() && self.mark(part.present).is_none() {
+                continue;
+            }
+            if !first {
+                out.extend_from_slice(by);
+            }
+            first = false;
+            self.parts(&part.parts, out)?;
+        }
+        Ok(())
+    }
+
+    fn decimal(&self, value: &Value, digits: Digits, size: usize, out: &mut Vec<u8>) -> Option<()> {
+        let number = self.value(value).filter(|number| digits.hold(*number))?;
+        let bytes = number.to_be_bytes();
+        // The sign needs a bit of its own.
+        let spare = (number ^ number >> 127).leading_zeros() - 1;
+        let needed = bytes.get(usize::try_from(spare / 8).ok()?..)?;
+        if size == 0 {
+            write_long(i64::try_from(needed.len()).ok()?, out);
+        } else {
+            let padding = size.checked_sub(needed.len())?;
+            out.resize(out.len() + padding, if number < 0 { 0xff } else { 0 });
+        }
+        out.extend_from_slice(needed);
+        Some(())
+    }
+}
+
+fn in_bits(value: i128, bits: Bits) -> Option<i64> {
+    match bits {
+        Bits::Int => i32::try_from(value).ok().map(i64::from),
+        Bits::Long => i64::try_from(value).ok(),
+    }
+}
+
+fn zigzag(number: i64) -> u64 {
+    (number << 1 ^ number >> 63).cast_unsigned()
+}
+
+fn write_long(number: i64, out: &mut Vec<u8>) {
+    let (bytes, size) = encoded(number);
+    out.extend_from_slice(bytes.get(..size).unwrap_or_default());
+}
+
+fn encoded(number: i64) -> ([u8; 10], usize) {
+    let mut rest = zigzag(number);
+    let mut bytes = [0; 10];
+    let mut size = 0;
+    for byte in &mut bytes {
+        size += 1;
+        *byte = (rest & 0x7f) as u8;
+        rest >>= 7;
+        if rest == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    (bytes, size)
+}
+
+/// Writes with `write`, and the length of it before it.
+#[inline(always)]
+fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Written) -> Written {
+    let start = out.len();
+    out.push(0);
+    write(out)?;
+    let length = i64::try_from(out.len() - start - 1).map_err(|_| Stop::Refused)?;
+    let (bytes, size) = encoded(length);
+    out.splice(start..=start, bytes.into_iter().take(size));
+    Ok(())
+}
+
+fn insert_long(number: i64, at: usize, out: &mut Vec<u8>) {
+    let (bytes, size) = encoded(number);
+    out.splice(at..at, bytes.into_iter().take(size));
+}
+
+/// A number in plain notation, with `scale` digits after the point.
+fn plain(number: i128, scale: usize, out: &mut Vec<u8>) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    let digits = number.unsigned_abs().to_string();
+    if scale == 0 {
+        return out.extend_from_slice(digits.as_bytes());
+    }
+    match digits.len().checked_sub(scale) {
+        Some(point) if point > 0 => {
+            let (whole, fraction) = digits.split_at(point);
+            out.extend_from_slice(whole.as_bytes());
+            out.push(b'.');
+            out.extend_from_slice(fraction.as_bytes());
+        }
+        _ => {
+            out.extend_from_slice(b"0.");
+            out.resize(out.len() + scale - digits.len(), b'0');
+            out.extend_from_slice(digits.as_bytes());
+        }
+    }
+}
