@@ -1,0 +1,96 @@
+"""The engine that is always there: for each plan one generated Python function, without an object per value."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from heddle.contracts.codegen import REFUSALS, Source
+from heddle.errors import AuthError, DependencyDownError
+from heddle.wire import python_emit, python_walk
+from heddle.wire.engine import FRAME_BYTES, Function, Output
+from heddle.wire.plan import WirePlan
+from heddle.wire.python_emit import EmitWriter
+from heddle.wire.python_registers import call_uses, index_numbers, read_in, set_often, tested_in
+from heddle.wire.python_values import Expressions, Place, joined
+from heddle.wire.python_walk import WalkWriter
+
+Program = Callable[[bytes], Output | None]
+"""One framed record in; None where it is left out. Raises one of `REFUSALS` for what it refuses."""
+
+_INTERRUPTS: Final = (DependencyDownError, AuthError)
+
+
+class PythonEngine:
+    """As `Engine`. What a call raises refuses its record, but for a dependency that is down or refuses us: these
+    pass through `transcode`."""
+
+    name = "python"
+
+    def __init__(self) -> None:
+        self._programs: dict[bytes, Program] = {}
+        self._sources: dict[bytes, str] = {}
+
+    def add(self, writer: bytes, plan: WirePlan, functions: Sequence[Function], frame: bytes) -> None:
+        label = f"wire {plan.mapping[:12]} from {writer.hex()}"
+        try:
+            source = generate(plan, functions, frame)
+            program: Program = source.compile(label)["one"]
+        except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+            raise ValueError(f"this plan is too large for Python's compiler: {type(error).__name__}") from error
+        text = source.text()
+        linecache.cache[f"<heddle {label}>"] = (len(text), None, text.splitlines(keepends=True), f"<heddle {label}>")
+        self._programs[writer], self._sources[writer] = program, text
+
+    def source(self, writer: bytes) -> str:
+        """The generated code for a writer's frame. Raises KeyError for one that was not added."""
+        return self._sources[writer]
+
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+        programs = self._programs
+        outputs: list[Output | None] = []
+        refused: list[int] = []
+        for data in values:
+            try:
+                outputs.append(programs[data[:FRAME_BYTES]](data))  # type: ignore[index,arg-type]
+            except REFUSALS:  # no bytes (TypeError) and unknown frames (KeyError) too
+                refused.append(len(outputs))
+                outputs.append(None)
+        return outputs, refused
+
+
+def generate(plan: WirePlan, functions: Sequence[Function], frame: bytes) -> Source:
+    """The code for a plan: its function `one` is a `Program`."""
+    names: dict[str, Any] = {**python_walk.NAMES, **python_emit.NAMES, "INTERRUPTS": _INTERRUPTS}
+    source = Source(names)
+    uses = call_uses(plan)
+    for number, function in enumerate(functions):
+        names[f"function{number}"] = function
+        _define_call(source, number, len(plan.calls[number].arguments))
+    read = read_in(plan)
+    walker = WalkWriter(source, read, tested_in(plan), spelt_out=set(set_often(plan)))
+    with source.function("def one(d):"):
+        source.add("e = len(d)", f"if e > {plan.max_input_bytes}: raise Refused")
+        memo = frozenset(call for call, times in uses.items() if times > 1)
+        if memo:
+            source.add(" = ".join(f"c{call}" for call in sorted(memo)) + " = None")
+        end = walker.write(plan.walk, Place("", FRAME_BYTES))
+        source.add(f"if {end} != e: raise Refused")
+        expressions = Expressions(source, plan.calls, walker.marks, index_numbers(plan), memo)
+        if plan.when is not None:
+            source.add(f"if not ({expressions.condition(plan.when)}): return None")
+        writer = EmitWriter(source, expressions, walker.again())
+        source.add(f"o = {joined([repr(frame), *writer.pieces(plan.emits)])}")
+        source.add(f"if len(o) > {plan.max_output_bytes}: raise Refused")
+        source.add(f"return {writer.key(plan.key)}, o")
+    return source
+
+
+def _define_call(source: Source, number: int, arguments: int) -> None:
+    """A call that refuses the record with whatever it raises."""
+    listed = ", ".join(f"a{argument}" for argument in range(arguments))
+    with source.function(f"def call{number}({listed}):"):
+        source.add("try:", f"    return function{number}({listed})")
+        source.add("except INTERRUPTS:", "    raise")
+        source.add("except Exception:", "    raise Refused from None")

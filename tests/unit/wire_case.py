@@ -1,0 +1,118 @@
+"""Plans written by hand, each with records and what comes of them. Every engine runs them all: the first definition of
+what a plan means that is not an engine's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from heddle.wire import plan as p
+from heddle.wire.plan import WirePlan
+
+WRITER: Final = b"\x00\x00\x00\x00\x07"
+FRAME: Final = b"\x00\x00\x00\x00\x09"
+MAX_BYTES: Final = 2_000
+REFUSED: Final = "refused"
+LEFT_OUT: Final = "left out"
+
+Expected = tuple[bytes, bytes] | str
+"""Key and body (no frame), or REFUSED or LEFT_OUT."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """`records`: a body as the writer wrote it, and what is expected. `wide`: in these records numbers do not fit into
+    128 bits, so that an engine of bounded width may refuse what is expected to come out."""
+
+    name: str
+    plan: WirePlan
+    records: tuple[tuple[bytes, Expected], ...]
+    functions: tuple[Callable[..., bytes], ...] = ()
+    wide: bool = False
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*out, number))
+
+
+def num(number: int) -> bytes:
+    return varint(number << 1 if number >= 0 else ~(number << 1))
+
+
+def text(content: str | bytes) -> bytes:
+    data = content.encode() if isinstance(content, str) else content
+    return num(len(data)) + data
+
+
+def listed(*items: bytes) -> bytes:
+    return num(len(items)) + b"".join(items) + b"\0" if items else b"\0"
+
+
+def keyed(content: int = 0, end: int = 1) -> p.Key:
+    return p.Key(((p.Content(content, end),),))
+
+
+ID: Final = p.Text(content=0, end=1)
+"""The first field of most plans: the entity of the key. Marks 0 and 1."""
+
+
+def plan(
+    *fields: p.Walk,
+    emits: tuple[p.Emit, ...],
+    when: p.Condition | None = None,
+    key: p.Key | None = None,
+    calls: tuple[p.Call, ...] = (),
+    max_input: int = MAX_BYTES,
+    max_output: int = MAX_BYTES,
+) -> WirePlan:
+    """A record of ID and then `fields`."""
+    return WirePlan(
+        mapping="ab" * 32,
+        walk=p.Record((ID, *fields)),
+        when=when,
+        emits=emits,
+        key=key or keyed(),
+        max_input_bytes=max_input,
+        max_output_bytes=max_output,
+        marks=40,
+        numbers=20,
+        calls=calls,
+    )
+
+
+def copying(name: str, walk: p.Walk, good: tuple[bytes, ...], bad: tuple[bytes, ...]) -> Case:
+    """A value between two texts (`walk` has marks 2 and 3) is copied, if it is good."""
+    made = plan(walk, p.Text(begin=4, end=5), emits=(p.Copy(2, 3), p.Copy(4, 5)))
+    behind = text("süß")
+    accepted = tuple((text("k") + data + behind, (b"default/k", data + behind)) for data in good)
+    return Case(name, made, accepted + tuple((text("k") + data + behind, REFUSED) for data in bad))
+
+
+def writing(
+    name: str,
+    emits: tuple[p.Emit, ...],
+    *records: tuple[bytes, bytes | str],
+    fields: tuple[p.Walk, ...] = (),
+    wide: bool = False,
+) -> Case:
+    """What `emits` write of `fields`: pairs of fields' bytes and the body (or REFUSED)."""
+    expected = tuple(
+        (text("k") + data, (b"default/k", out) if isinstance(out, bytes) else out) for data, out in records
+    )
+    return Case(name, plan(*fields, emits=emits), expected, wide=wide)
+
+
+def numbers(name: str, emit: p.Emit, *records: tuple[int, bytes | str], wide: bool = False) -> Case:
+    """What an emit writes of the numbers 0 and 1: a long, and its double as a long."""
+    walk = p.Integer(64, number=0)
+    return writing(name, (emit,), *((num(number), out) for number, out in records), fields=(walk,), wide=wide)
+
+
+def nested(depth: int, begin: int = p.UNSET, end: int = p.UNSET) -> p.Union:
+    """A text inside of unions inside of unions."""
+    return p.Union((p.Null(), nested(depth - 1) if depth > 1 else p.Text()), begin=begin, end=end)
