@@ -113,6 +113,6 @@ def numbers(name: str, emit: p.Emit, *records: tuple[int, bytes | str], wide: bo
     return writing(name, (emit,), *((num(number), out) for number, out in records), fields=(walk,), wide=wide)
 
 
-def nested(depth: int, begin: int = p.UNSET, end: int = p.UNSET) -> p.Union:
-    """A text inside of unions inside of unions."""
-    return p.Union((p.Null(), nested(depth - 1) if depth > 1 else p.Text()), begin=begin, end=end)
+def nested(depth: int, leaf: p.Walk, begin: int = p.UNSET, end: int = p.UNSET) -> p.Union:
+    """A value inside of so many unions."""
+    return p.Union((p.Null(), nested(depth - 1, leaf) if depth > 1 else leaf), begin=begin, end=end)

@@ -223,7 +223,7 @@ WALKS: Final = (
     ),
     copying(
         "nine unions deep",
-        nested(9, 2, 3),
+        nested(9, p.Text(), 2, 3),
         (b"\2" * 9 + text("é"), b"\2" * 8 + b"\0", b"\0"),
         (b"\2" * 9 + text(b"\xff"), b"\2" * 9 + b"\4"),
     ),
