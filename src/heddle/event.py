@@ -6,7 +6,7 @@ Identity is (`ce_source`, `ce_id`). Format rules here are fixed for ever (guaran
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -24,9 +24,16 @@ REPLAYED = "heddle-replayed"
 """Last header of a record that comes from the dead-letter topic and out of its key's log order. In memory only."""
 EVENT_HEADERS = frozenset({SPECVERSION, ID, SOURCE, TYPE, TIME, TRACEPARENT, LINEAGE})
 
+AT_ID = 1
+"""Where `ce_id` stands among the headers that we write."""
+
 _LINEAGE_VERSION = b"1"
+_LINEAGE_START = b"1;"
 _SPECVERSION = (SPECVERSION, b"1.0")
-_TRACEPARENT_SHAPE = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_ID = (ID, b"")
+_TRACE_START = b"00-"
+_TRACE_SHAPE = _TRACE_START + b"0" * 32 + b"-" + b"0" * 16 + b"-00"
+_AS_ZERO = bytes.maketrans(b"123456789abcdef", b"0" * 15)
 
 RawHeaders = list[tuple[str, bytes | None]]
 
@@ -101,24 +108,55 @@ class DerivedIds:
         tail = _FIRST if ordinal == 0 else _prefixed(b"%d" % ordinal)
         return _base32(_prefixed(source) + _prefixed(parent_id) + self._middle + _prefixed(key) + tail)
 
+    def of_each(self, parents: Iterable[tuple[bytes, bytes, bytes]]) -> list[bytes]:
+        """`of` for first outputs, told as (source, parent id, key): a whole batch in a third of the time. Parents that
+        follow one another mostly come from one source: what is hashed of it is kept from one to the next."""
+        middle, digests = self._middle, []
+        hashed, begun = None, blake2b()
+        for source, parent_id, key in parents:
+            if source != hashed:
+                hashed, begun = source, blake2b(_prefixed(source), digest_size=_DIGEST_BYTES)
+            digest = begun.copy()
+            digest.update(
+                len(parent_id).to_bytes(4, "big") + parent_id + middle + len(key).to_bytes(4, "big") + key + _FIRST
+            )
+            digests.append(digest.digest())
+        return _base32_of_each(digests)
+
 
 def _prefixed(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
 _FIRST = _prefixed(b"0")
+_DIGEST_BYTES = 16
 
 
 def _base32(data: bytes) -> bytes:
     """The 128-bit digest as 26 characters without padding, ten bits at a time: twice as fast as the library's."""
-    number = int.from_bytes(blake2b(data, digest_size=16).digest(), "big") << 2
+    number = int.from_bytes(blake2b(data, digest_size=_DIGEST_BYTES).digest(), "big") << 2
     pairs = _PAIRS
     return b"".join([pairs[number >> shift & 1023] for shift in _SHIFTS])
+
+
+def _base32_of_each(digests: list[bytes]) -> list[bytes]:
+    """All digests as one number of 40-bit groups, four to a digest. A shift brings the same five of these bits to the
+    end of every group at once; of each group's last byte the letters look at five bits and no more."""
+    size = len(digests) * _PADDED_BYTES
+    number = int.from_bytes(b"".join([digest + _PADDING for digest in digests]), "big")
+    text = bytearray(size // 5 * 8)
+    for place in range(8):
+        text[place::8] = (number >> 35 - 5 * place).to_bytes(size, "big")[4::5]
+    letters = bytes(text.translate(_LETTERS))
+    return [letters[start : start + 26] for start in range(0, len(letters), _PADDED_BYTES // 5 * 8)]
 
 
 _ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [bytes((high, low)) for high in _ALPHABET for low in _ALPHABET]
 _SHIFTS = range(120, -1, -10)
+_PADDED_BYTES = 20
+_PADDING = bytes(_PADDED_BYTES - _DIGEST_BYTES)
+_LETTERS = _ALPHABET * 8
 
 
 def entity_key(entity_id: str, tenant: str = "default") -> bytes:
@@ -135,7 +173,7 @@ def event_time(moment: datetime) -> str:
 
 def valid_traceparent(value: bytes | None) -> bool:
     """Whether `value` is a W3C trace context, version 00."""
-    return value is not None and _TRACEPARENT_SHAPE.fullmatch(value) is not None
+    return value is not None and value[:3] == _TRACE_START and value.translate(_AS_ZERO) == _TRACE_SHAPE
 
 
 def event_headers(
@@ -178,6 +216,31 @@ class HeaderTemplate:
             headers.append((TRACEPARENT, parent.traceparent))
         headers.extend(parent.extra)
         return headers
+
+    def begin_each(self, each: Iterable[RawHeaders]) -> list[Begun | None]:
+        """For parents whose headers are our seven, in the order in which we write them, and nothing else; None for all
+        others. One loop, because a batch of a thousand has seven thousand headers."""
+        own_source, own_type, revision, begun = self._source, self._type, self._revision, list[Begun | None]()
+        for headers in each:
+            begun.append(None)
+            try:
+                (first, _), (second, event_id), (third, source), (fourth, _), time, (sixth, lineage), trace = headers
+            except ValueError:
+                continue
+            if (
+                first == SPECVERSION and second == ID and third == SOURCE and fourth == TYPE and time[0] == TIME
+                and sixth == LINEAGE and trace[0] == TRACEPARENT
+                and event_id and source and time[1] and lineage and lineage[:2] == _LINEAGE_START
+                and (cut := lineage.find(b";", 2)) > 0 and b";" in (root := lineage[cut + 1 :])
+                and (parent := trace[1]) and parent[:3] == _TRACE_START and parent.translate(_AS_ZERO) == _TRACE_SHAPE
+            ):  # fmt: skip
+                made = [_SPECVERSION, _NO_ID, own_source, own_type, time, (LINEAGE, revision + root), trace]
+                begun[-1] = source, event_id, made
+        return begun
+
+
+Begun = tuple[bytes, bytes, RawHeaders]
+"""Source and id of a parent, and the headers of its output, whose own id is still missing `AT_ID`."""
 
 
 class ParsedHeaders(NamedTuple):

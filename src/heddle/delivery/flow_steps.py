@@ -29,11 +29,7 @@ class MappingStep(NoFence):
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
         emissions, failures = self._transcoder.transcode([record.value for record in records])
-        output = self._emitter.output
-        results: list[Result] = [
-            [] if emission is None else [output(record, *emission)]
-            for record, emission in zip(records, emissions, strict=True)
-        ]
+        results: list[Result] = [*self._emitter.only(records, emissions)]
         for failure in map(self._classifier.reviewed, failures):
             if (interrupted := interruption(failure)) is not None:
                 return Run(results[: failure.index], interrupted)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from heddle.broker.log import Outgoing, Record
+from heddle.broker.log import ANY_PARTITION, Outgoing, Record
 from heddle.delivery.attempts import Attempts
 from heddle.delivery.classify import Classifier, interruption
 from heddle.errors import Failure, FailureClass, HeddleError, UsageError
-from heddle.event import DerivedIds, HeaderTemplate, ParsedHeaders, parse_headers
+from heddle.event import AT_ID, ID, Begun, DerivedIds, HeaderTemplate, ParsedHeaders, RawHeaders, parse_headers
 from heddle.integration import Applied
 
 HALTS = (FailureClass.RATE_LIMIT, FailureClass.OURS)
@@ -142,13 +142,30 @@ class Emitter:
 
     def __init__(self, project: str, flow: str, contract: str, topic: str, digest: str) -> None:
         self._topic = topic
-        self._id_of = DerivedIds(flow, contract).of
-        self._headers = HeaderTemplate(f"/{project}/{flow}", contract, f"{digest[:16]}.0").fill
+        self._ids = DerivedIds(flow, contract)
+        self._headers = HeaderTemplate(f"/{project}/{flow}", contract, f"{digest[:16]}.0")
 
-    def output(self, record: Record, key: bytes, value: bytes) -> Outgoing:
-        """The only output of a record."""
+    def only(self, records: Sequence[Record], emissions: Sequence[tuple[bytes, bytes] | None]) -> list[list[Outgoing]]:
+        """`outputs` of records that have one each, or none: a whole batch, in a third of the time."""
+        topic, new, results = self._topic, tuple.__new__, list[list[Outgoing]]()
+        parents, unfinished = list[tuple[bytes, bytes, bytes]](), list[RawHeaders]()
+        begun_each = self._headers.begin_each([record.headers for record in records])
+        for record, emission, begun in zip(records, emissions, begun_each, strict=True):
+            if emission is None:
+                results.append([])
+                continue
+            key, value = emission
+            source, parent_id, headers = begun or self._begun(record)
+            parents.append((source, parent_id, key))
+            unfinished.append(headers)
+            results.append([new(Outgoing, (topic, key, value, headers, ANY_PARTITION))])
+        for headers, event_id in zip(unfinished, self._ids.of_each(parents), strict=True):
+            headers[AT_ID] = (ID, event_id)
+        return results
+
+    def _begun(self, record: Record) -> Begun:
         parent = parsed_headers(record)
-        return Outgoing(self._topic, key, value, self._headers(self._id_of(parent.source, parent.id, key, 0), parent))
+        return parent.source, parent.id, self._headers.fill(b"", parent)
 
     def outputs(self, record: Record, emissions: Iterable[tuple[bytes, bytes]]) -> list[Outgoing]:
         """`emissions`: (key, framed value) in the handler's order; the ordinal counts within a key."""
@@ -158,8 +175,8 @@ class Emitter:
         for key, value in emissions:
             ordinal = ordinals.get(key, 0)
             ordinals[key] = ordinal + 1
-            event_id = self._id_of(parent.source, parent.id, key, ordinal)
-            outputs.append(Outgoing(self._topic, key, value, self._headers(event_id, parent)))
+            event_id = self._ids.of(parent.source, parent.id, key, ordinal)
+            outputs.append(Outgoing(self._topic, key, value, self._headers.fill(event_id, parent)))
         return outputs
 
 
