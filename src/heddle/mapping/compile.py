@@ -19,6 +19,7 @@ from heddle.mapping.rules import (
     Build,
     Call,
     Choose,
+    Condition,
     Constant,
     Default,
     Each,
@@ -56,8 +57,20 @@ def compile_plan(plan: Plan) -> Compiled:
         with writer.block(f"if not {writer.condition(plan.when, place)}:"):
             writer.line("return None")
     writer.result(plan.record, place)
+    return _compiled(writer, f"<mapping {plan.source} to {plan.target}>")
+
+
+def compile_part(part: Rule | Condition, target: str) -> Callable[[Native], Any]:
+    """A function for one rule or condition over the source, which makes the target path `target`."""
+    writer = _Composer()
+    place = Place(("source",)).making(target)
+    value = writer.value(part, place) if isinstance(part, Rule) else writer.condition(part, place)
+    writer.line(f"return {value}")
+    return _compiled(writer, f"<rule of {target}>").function
+
+
+def _compiled(writer: _Composer, file: str) -> Compiled:
     body = "\n".join(("def mapped(source):", *writer.lines))
-    file = f"<mapping {plan.source} to {plan.target}>"
     # Tracebacks out of the function show its lines.
     linecache.cache[file] = (len(body), None, body.splitlines(keepends=True), file)
     names: dict[str, Any] = {"__name__": "heddle.mapping.compiled", **writer.bound}
