@@ -53,6 +53,12 @@ class Watch:
         goal = self.settled(name) + more
         return lambda: self.settled(name) >= goal
 
+    def is_calm(self, name: str) -> bool:
+        """Whether it has nothing left to do, and suspects none of it of having killed its predecessor."""
+        positions = self._admin.group_positions(name, self._topics[name], PARTITIONS).values()
+        suspicions = [PartitionMetadata.unpack(position.metadata).suspicion for position in positions]
+        return not any(suspicions) and self.lag(name) == 0
+
     def members(self, name: str) -> int:
         return self._admin.group_members(name)
 

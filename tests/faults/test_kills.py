@@ -38,7 +38,12 @@ class Assassin:
         self._dice = dice
 
     def strike(self, victim: str, deliveries: int, *, inside: bool) -> None:
-        """Kill it while it works on these next deliveries. `inside`: with its transaction open."""
+        """Kill it while it works on these next deliveries. `inside`: with its transaction open.
+
+        Who was killed twice may get over it first: a record that is killed from outside a third time, alone by then,
+        cannot be told from one that kills the process (DESIGN.md, known limits)."""
+        if victim != GATEWAY and self.kills[victim] and self.kills[victim] % 2 == 0:
+            self._app.until(f"{victim} is calm", lambda: self._watch.is_calm(victim), RECOVERY_TIMEOUT_S)
         if inside and victim == SINK:
             self._kill_inside_database_transaction(deliveries)
         else:
