@@ -104,7 +104,7 @@ class Real:
 @dataclass(frozen=True, slots=True)
 class Text:
     """Length and UTF-8, which is checked. `content`: mark after the length. `uuid`: refused unless 36 characters,
-    lower case, with four hyphens: what is spelt otherwise would be rewritten by the codec."""
+    hexadecimal in lower case, hyphens where they belong: what is spelt otherwise the codec refuses or rewrites."""
 
     uuid: bool = False
     begin: int = UNSET
@@ -346,8 +346,9 @@ class WriteNumber:
 
 @dataclass(frozen=True, slots=True)
 class WriteDecimal:
-    """Two's complement in as few bytes as hold it (0 is one byte), with its length; in `size` bytes where that is not
-    0. Refused with more than `digits` digits."""
+    """Two's complement, with its length: as the codec (and fastavro) writes it, in one byte more than the magnitude's
+    whole bytes, `bit_length // 8 + 1`, so -128 takes two. In `size` bytes where that is not 0. Refused with more than
+    `digits` digits."""
 
     value: Value
     digits: int
@@ -427,7 +428,8 @@ class Call:
 class Key:
     """The record key `tenant/entity` (`heddle.contracts.keys`): each percent-escaped UTF-8, but for A-Z a-z 0-9 and
     `- . _ ~`. One entity is its text; several are each escaped, joined by '/', and escaped again. No tenant: `default`.
-    With a `call` that alone gives the whole key, and the rest is empty."""
+    With a `call` that alone gives the whole key, and the rest is empty. Made after the emits: where a part of it would
+    not be there, they have refused the record."""
 
     entities: tuple[tuple[Part, ...], ...] = ()
     tenant: tuple[Part, ...] | None = None
