@@ -1,11 +1,11 @@
 //! Batches: each record by the plan of its writer, all output into one arena.
 
 use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 
-use crate::plan::{Call, Emit, Plan};
+use crate::plan::{Argument, Call, Emit, Plan};
 use crate::record::{Given, Record, Registers, Stop};
-use std::slice::from_ref;
 
 /// The magic byte and the id of the writer's schema.
 pub const FRAME_BYTES: usize = 5;
@@ -17,6 +17,12 @@ pub type Frame = [u8; FRAME_BYTES];
 #[derive(Clone, Default)]
 pub struct Engine {
     writers: Vec<(Frame, Arc<Plan>, Frame)>,
+}
+
+/// A record, framed, and what calls gave for it so far.
+pub struct Input<'a> {
+    pub value: Option<&'a [u8]>,
+    pub given: &'a [Given<'a>],
 }
 
 /// What became of one record.
@@ -55,15 +61,12 @@ impl Engine {
         Engine { writers }
     }
 
-    /// `records`: framed bytes, and what calls gave for them so far.
-    pub fn transcode<'a>(
-        &'a self,
-        records: impl ExactSizeIterator<Item = (Option<&'a [u8]>, &'a [Given<'a>])>,
-    ) -> Batch {
-        let mut batch = Batch { arena: Vec::new(), outcomes: Vec::with_capacity(records.len()) };
+    pub fn transcode(&self, inputs: &[Input]) -> Batch {
+        let size = inputs.iter().filter_map(|input| input.value).map(<[u8]>::len).sum();
+        let mut batch = Batch { arena: Vec::with_capacity(size), outcomes: Vec::with_capacity(inputs.len()) };
         let mut memory: Vec<Option<Registers>> = self.writers.iter().map(|_| None).collect();
         let mut last = 0;
-        for (value, given) in records {
+        for Input { value, given } in inputs {
             let outcome = value.and_then(|value| {
                 let (frame, data) = value.split_first_chunk::<FRAME_BYTES>()?;
                 if self.writers.get(last)?.0 != *frame {
@@ -154,7 +157,7 @@ fn need(record: &Record, call: usize, calls: &mut Vec<usize>) {
 }
 
 fn arguments(record: &Record, call: &Call) -> Option<Vec<Option<Range<usize>>>> {
-    let place = |argument: &crate::plan::Argument| match record.mark(argument.first) {
+    let place = |argument: &Argument| match record.mark(argument.first) {
         None => Some(None),
         Some(first) => {
             record.span(argument.first, argument.last)?;

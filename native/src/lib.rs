@@ -3,10 +3,12 @@
 mod engine;
 mod key;
 mod plan;
+mod prepare;
 #[cfg(feature = "python")]
 mod python;
 mod read;
 mod record;
+mod scalars;
 mod walk;
 mod write;
 

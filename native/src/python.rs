@@ -4,13 +4,17 @@ use std::ops::Range;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::PyBytes;
 
-use crate::engine::{Batch, Engine, FRAME_BYTES, Frame, Outcome, Wanted};
+use crate::engine::{Batch, Engine, FRAME_BYTES, Frame, Input, Outcome, Wanted};
 use crate::plan::{FORMATS, Plan};
 use crate::record::Given;
 
 type Values<'py> = Vec<Option<Bound<'py, PyBytes>>>;
+
+type Output<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+type Arguments<'py> = Vec<Option<Bound<'py, PyBytes>>>;
+type Answer<'py> = (Vec<Option<Output<'py>>>, Vec<usize>, Vec<(usize, usize, Arguments<'py>)>);
 
 /// Which of the values, which call, what it gave.
 type Row<'py> = (usize, usize, Bound<'py, PyBytes>);
@@ -37,60 +41,47 @@ impl PyEngine {
     /// Wanted: `(index, call, arguments)`, ascending by index: records that need these calls' results first.
     ///
     /// `results`: `(index, call, bytes)`, ascending by index: what calls gave for these values.
-    fn transcode<'py>(
-        &self,
-        py: Python<'py>,
-        values: Values<'py>,
-        results: Vec<Row<'py>>,
-    ) -> PyResult<(Bound<'py, PyList>, Vec<usize>, Vec<Bound<'py, PyTuple>>)> {
-        let records: Vec<Option<&[u8]>> =
-            values.iter().map(|value| value.as_ref().map(|bytes| bytes.as_bytes())).collect();
+    fn transcode<'py>(&self, py: Python<'py>, values: Values<'py>, results: Vec<Row<'py>>) -> Answer<'py> {
+        let owners: Vec<usize> = results.iter().map(|(index, ..)| *index).collect();
         let given: Vec<Given> = results.iter().map(|(_, call, bytes)| (*call, bytes.as_bytes())).collect();
-        let ends: Vec<usize> = results.iter().map(|(index, ..)| *index).collect();
-        let batch = py.detach(|| {
-            let mut rest = given.as_slice();
-            let mut owners = ends.as_slice();
-            self.0.transcode(records.iter().enumerate().map(|(index, value)| {
-                let mine = owners.partition_point(|owner| *owner <= index);
-                owners = owners.get(mine..).unwrap_or_default();
-                let (given, others) = rest.split_at_checked(mine).unwrap_or_default();
-                rest = others;
-                (*value, given)
-            }))
-        });
-        told(py, &batch, &records)
+        let inputs: Vec<Input> = values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| Input {
+                value: value.as_ref().map(|bytes| bytes.as_bytes()),
+                given: owned(&owners, &given, index),
+            })
+            .collect();
+        let batch = py.detach(|| self.0.transcode(&inputs));
+        told(py, &batch, &inputs)
     }
 }
 
-fn told<'py>(
-    py: Python<'py>,
-    batch: &Batch,
-    records: &[Option<&[u8]>],
-) -> PyResult<(Bound<'py, PyList>, Vec<usize>, Vec<Bound<'py, PyTuple>>)> {
-    let (mut refused, mut wanted) = (Vec::new(), Vec::new());
-    let arena = |range: &Range<usize>| PyBytes::new(py, batch.arena.get(range.clone()).unwrap_or_default());
-    let outputs = PyList::empty(py);
-    for (index, (outcome, record)) in batch.outcomes.iter().zip(records).enumerate() {
+/// What was given for one index; `owners` ascend.
+fn owned<'g, 'a>(owners: &[usize], given: &'g [Given<'a>], index: usize) -> &'g [Given<'a>] {
+    let place = owners.partition_point(|owner| *owner < index)..owners.partition_point(|owner| *owner <= index);
+    given.get(place).unwrap_or_default()
+}
+
+fn told<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input]) -> Answer<'py> {
+    let bytes = |data: &[u8], place: &Range<usize>| PyBytes::new(py, data.get(place.clone()).unwrap_or_default());
+    let (mut outputs, mut refused, mut wanted) = (Vec::with_capacity(inputs.len()), Vec::new(), Vec::new());
+    for (index, (outcome, input)) in batch.outcomes.iter().zip(inputs).enumerate() {
+        outputs.push(match outcome {
+            Outcome::Done { key, value } => Some((bytes(&batch.arena, key), bytes(&batch.arena, value))),
+            _ => None,
+        });
         match outcome {
-            Outcome::Done { key, value } => {
-                outputs.append((arena(key), arena(value)))?;
-                continue;
-            }
-            Outcome::LeftOut => {}
+            Outcome::Done { .. } | Outcome::LeftOut => {}
             Outcome::Refused => refused.push(index),
-            Outcome::Wants(calls) => {
-                for Wanted { call, arguments } in calls {
-                    let bytes = |range: &Range<usize>| {
-                        PyBytes::new(py, record.and_then(|record| record.get(range.clone())).unwrap_or_default())
-                    };
-                    let arguments = PyTuple::new(py, arguments.iter().map(|range| range.as_ref().map(bytes)))?;
-                    wanted.push((index, *call, arguments).into_pyobject(py)?);
-                }
-            }
+            Outcome::Wants(calls) => wanted.extend(calls.iter().map(|Wanted { call, arguments }| {
+                let argument =
+                    |place: &Option<_>| place.as_ref().map(|place| bytes(input.value.unwrap_or_default(), place));
+                (index, *call, arguments.iter().map(argument).collect())
+            })),
         }
-        outputs.append(py.None())?;
     }
-    Ok((outputs, refused, wanted))
+    (outputs, refused, wanted)
 }
 
 fn framed(bytes: &[u8]) -> PyResult<Frame> {

@@ -1,6 +1,7 @@
 //! The parts of Avro's binary encoding, read. Each gives what it read and the position after it, or None: refused.
 
-/// A variable-length number as it is written, zig-zag: at most ten bytes and 64 bits, however few would do.
+/// A variable-length number as it is written, zig-zag: at most 64 bits, in as few bytes as they need. The codec would
+/// write a longer one shorter, so it could not be copied.
 #[inline(always)]
 pub fn raw(data: &[u8], at: usize) -> Option<(u64, usize)> {
     let first = *data.get(at)?;
@@ -9,13 +10,10 @@ pub fn raw(data: &[u8], at: usize) -> Option<(u64, usize)> {
     }
     let mut number = u64::from(first & 0x7f);
     for (index, byte) in data.get(at + 1..)?.iter().take(9).enumerate() {
-        let (bits, shift) = (u64::from(byte & 0x7f), 7 * (index + 1));
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        number |= bits << shift;
+        number |= u64::from(byte & 0x7f) << (7 * (index + 1));
         if *byte < 0x80 {
-            return Some((number, at + index + 2));
+            let fits = *byte > 0 && (index < 8 || *byte == 1);
+            return fits.then_some((number, at + index + 2));
         }
     }
     None

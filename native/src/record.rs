@@ -1,6 +1,7 @@
 //! One record on its way through a plan: its bytes, the registers, what calls gave.
 
-use crate::plan::{Condition, Mark, Number, Plan, Relation, Value};
+use crate::plan::{Condition, Plan, Relation, Value};
+use crate::scalars::{Mark, Number};
 
 /// Why a record gives no output yet, or none at all.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,15 +23,20 @@ pub struct Registers {
     pub text: Vec<u8>,
 }
 
-const UNSET: usize = usize::MAX;
+const NOWHERE: usize = usize::MAX;
 
 impl Registers {
     pub fn of(plan: &Plan) -> Registers {
-        Registers { marks: vec![UNSET; plan.marks], numbers: vec![0; plan.numbers], keys: Vec::new(), text: Vec::new() }
+        Registers {
+            marks: vec![NOWHERE; plan.marks],
+            numbers: vec![0; plan.numbers],
+            keys: Vec::new(),
+            text: Vec::new(),
+        }
     }
 
     fn clear(&mut self) {
-        self.marks.fill(UNSET);
+        self.marks.fill(NOWHERE);
         self.numbers.fill(0);
         self.keys.clear();
     }
@@ -57,7 +63,7 @@ impl<'a> Record<'a> {
     }
 
     pub fn unset(&mut self, marks: &[Mark]) {
-        marks.iter().for_each(|mark| self.set(*mark, UNSET));
+        marks.iter().for_each(|mark| self.set(*mark, NOWHERE));
     }
 
     #[inline(always)]
@@ -69,7 +75,7 @@ impl<'a> Record<'a> {
 
     #[inline(always)]
     pub fn mark(&self, mark: Mark) -> Option<usize> {
-        self.registers.marks.get(mark.0).copied().filter(|at| *at != UNSET)
+        self.registers.marks.get(mark.0).copied().filter(|at| *at != NOWHERE)
     }
 
     /// The bytes between two marks that are set.
@@ -92,7 +98,7 @@ impl<'a> Record<'a> {
     pub fn value(&self, value: &Value) -> Option<i128> {
         match value {
             Value::Number { number } => self.number(*number),
-            Value::Exact { value } => Some(value.0),
+            Value::Exact { value } => value.0,
             Value::Add { parts } => parts.iter().try_fold(0i128, |sum, part| sum.checked_add(self.value(part)?)),
             Value::Subtract { left, right } => self.value(left)?.checked_sub(self.value(right)?),
             Value::Multiply { parts } => {

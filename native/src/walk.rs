@@ -2,9 +2,10 @@
 
 use std::slice::from_ref;
 
-use crate::plan::{Bits, Walk};
+use crate::plan::Walk;
 use crate::read::{is_text, is_uuid, natural, raw, sized, take, whole, zigzag};
 use crate::record::Record;
+use crate::scalars::Bits;
 
 impl Record<'_> {
     /// From `at` over `steps`, to the position behind them. None: refused.

@@ -1,8 +1,10 @@
 //! The emits: the output, written from the registers to the end of `out`.
 
-use crate::plan::{Bits, Digits, Emit, JoinPart, Part, Value, Walk};
-use crate::record::{Record, Stop};
 use std::slice::from_ref;
+
+use crate::plan::{Condition, Emit, JoinPart, Part, Value, Walk};
+use crate::record::{Record, Stop};
+use crate::scalars::{Bits, Digits};
 
 type Written = Result<(), Stop>;
 
@@ -51,7 +53,7 @@ impl Record<'_> {
         &mut self,
         at: usize,
         items: &Walk,
-        condition: Option<&crate::plan::Condition>,
+        condition: Option<&Condition>,
         emits: &[Emit],
         out: &mut Vec<u8>,
         limit: usize,

@@ -12,7 +12,7 @@ from heddle.wire.plan import FORMAT, WirePlan
 
 _INTERRUPTS: Final = (DependencyDownError, AuthError)
 
-_Wanted = list[tuple[int, int, tuple[bytes | None, ...]]]
+_Wanted = list[tuple[int, int, list[bytes | None]]]
 """Index, call, arguments: ascending by index. These records go on when they have these calls' results."""
 
 _Results = list[tuple[int, int, bytes]]
