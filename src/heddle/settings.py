@@ -5,7 +5,7 @@ What is not set falls back to the local stack that `heddle up` started (`.heddle
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(20.0, gt=0, description="how long SIGTERM may take")
     transaction_timeout_s: float = Field(15.0, gt=0)
     session_timeout_s: float = Field(6.0, ge=6.0, description="how long a dead worker keeps its partitions")
+    codec: Literal["auto", "python", "native", "both", "objects"] = Field(
+        "auto",
+        description="engine of mappings: native where it is installed, else Python; both: compared; objects: neither",
+    )
     async_concurrency: int = Field(64, ge=1, description="async handler calls in flight per worker")
 
     gateway_host: str = "127.0.0.1"

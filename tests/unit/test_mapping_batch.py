@@ -40,7 +40,7 @@ def test_a_batch_keeps_its_length_and_order_and_names_each_failure() -> None:
     framed: list[bytes | None] = [READER.encode(d) for d in deals]
     values = [framed[0], b"\x00\x00\x00", framed[1], framed[2], None, framed[3]]
     emissions, failures = invoice_of.transcoder(READER, WRITER).transcode(values)
-    assert [e and e.key for e in emissions] == [
+    assert [e and e[0] for e in emissions] == [
         b"default/INV-D%201%2F%C3%A4",
         None,
         None,
@@ -49,7 +49,7 @@ def test_a_batch_keeps_its_length_and_order_and_names_each_failure() -> None:
         b"default/INV-D-4",
     ]
     assert emissions[0] is not None
-    assert WRITER.decode(emissions[0].value) == invoice_of(deals[0])
+    assert WRITER.decode(emissions[0][1]) == invoice_of(deals[0])
     assert [(f.index, f.failure_class, f.code, f.path) for f in failures] == [
         (1, FailureClass.CONTRACT, failures[0].code, ""),
         (2, FailureClass.CONTRACT, "lookup", "list_price"),

@@ -14,6 +14,7 @@ from heddle.errors import UsageError
 from heddle.integration import Component, Flow, Sink, Source
 from heddle.mapping import Mapping
 from heddle.settings import Settings
+from heddle.wire.choice import chosen_engine
 
 
 def open_step(component: Component, project: str, code_digest: str, registry: Registry, settings: Settings) -> Step:
@@ -41,7 +42,8 @@ def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: R
     digest = flow.do.digest if isinstance(flow.do, Mapping) else code_digest
     emitter = Emitter(project, flow.name, target.name, target.topic, digest)
     if isinstance(flow.do, Mapping):
-        return MappingStep(flow.do.transcoder(reader, writer), emitter, digest, Classifier(flow.on_failure.classes))
+        transcoder = flow.do.transcoder(reader, writer, chosen_engine(settings.codec))
+        return MappingStep(transcoder, emitter, digest, Classifier(flow.on_failure.classes))
     if flow.is_async:
         concurrency, batch_deadline_s = settings.async_concurrency, settings.batch_deadline_s
         return AsyncStep(flow, reader, writer, target.key_of, emitter, digest, concurrency, batch_deadline_s)

@@ -43,5 +43,4 @@ from heddle.mapping.mapping import Mapping as Mapping
 from heddle.mapping.refusals import CallError as CallError
 from heddle.mapping.refusals import MappingDeclarationError as MappingDeclarationError
 from heddle.mapping.refusals import RuleError as RuleError
-from heddle.mapping.transcoder import Emission as Emission
 from heddle.mapping.transcoder import Transcoder as Transcoder

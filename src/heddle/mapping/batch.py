@@ -9,7 +9,7 @@ from heddle.contracts import Codec
 from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass, HeddleError
 from heddle.mapping.compile import Native
 from heddle.mapping.refusals import CallError
-from heddle.mapping.transcoder import Emission
+from heddle.wire.engine import Output
 
 _INTERRUPTS: Final = (DependencyDownError, AuthError)
 
@@ -26,11 +26,11 @@ class DictTranscoder:
         self._writer = writer
         self._key_of = key_of
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Emission | None], list[Failure]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[Failure]]:
         """As `Transcoder.transcode`."""
         natives, undecodable = self._reader.decode_dict_batch(values)
         mapped, key_of, encode = self._mapped, self._key_of, self._writer.encode_dict
-        emissions: list[Emission | None] = []
+        emissions: list[Output | None] = []
         failures = list(undecodable)
         for index, native in enumerate(natives):
             emission = None
@@ -38,7 +38,7 @@ class DictTranscoder:
                 try:
                     output = mapped(native)
                     if output is not None:
-                        emission = Emission(key_of(output), encode(output))
+                        emission = (key_of(output), encode(output))
                 except _INTERRUPTS:
                     raise
                 except Exception as error:

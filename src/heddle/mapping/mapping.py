@@ -5,18 +5,22 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from heddle.contracts import Codec, Contract, contract_of
+from heddle.contracts import AvroCodec, Contract, contract_of
+from heddle.contracts.resolution import Action, ReadRecord
 from heddle.mapping.batch import DictTranscoder
 from heddle.mapping.check import Checker
 from heddle.mapping.compile import Compiled, compile_plan
 from heddle.mapping.declared import Declared, declared_here
 from heddle.mapping.document import document
 from heddle.mapping.language import RuleLike, as_rule
+from heddle.mapping.lowering import Lowered, lower
 from heddle.mapping.objects import from_native, to_native
 from heddle.mapping.plan import digest_of
 from heddle.mapping.refusals import MappingDeclarationError
 from heddle.mapping.rules import Build, Condition, Plan
 from heddle.mapping.transcoder import Transcoder
+from heddle.mapping.wire_transcoder import WireTranscoder
+from heddle.wire.engine import Engine
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -53,9 +57,18 @@ class Mapping(Generic[S, T]):
         output = self.compiled.function(to_native(self._from, value))
         return None if output is None else from_native(self._to, output)
 
-    def transcoder(self, reader: Codec[S], writer: Codec[T]) -> Transcoder:
-        """Input bytes to output records, a batch at a time."""
-        return DictTranscoder(self.compiled.function, reader, writer, self._to.key_of)
+    def lowered(self, action: Action) -> Lowered:
+        """As a plan over the bytes of one writer, whose schema `action` reads as the source contract."""
+        assert isinstance(action, ReadRecord)  # contracts are records, and so is what can be read as one
+        return lower(self.plan, self.digest, action, self._from, self._to)
+
+    def transcoder(self, reader: AvroCodec[S], writer: AvroCodec[T], engine: Engine | None = None) -> Transcoder:
+        """Input bytes to output records, a batch at a time: with `engine`, which this one then has for itself, else
+        value by value."""
+        objects = DictTranscoder(self.compiled.function, reader, writer, self._to.key_of)
+        if engine is None:
+            return objects
+        return WireTranscoder(engine, lambda frame: self.lowered(reader.plan(frame)), lambda: writer.frame, objects)
 
     def document(self, name: str) -> str:
         """The field-level mapping document of flow `name`, in Markdown."""

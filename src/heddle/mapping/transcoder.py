@@ -5,21 +5,15 @@ A worker knows only this; a compiled byte-to-byte plan can stand behind it witho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from heddle.errors import Failure
-
-
-class Emission(NamedTuple):
-    """One output: record key (`tenant/entity`) and the framed value."""
-
-    key: bytes
-    value: bytes
+from heddle.wire.engine import Output
 
 
 class Transcoder(Protocol):
     """Input values to output records, a batch at a time, on the worker's thread."""
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Emission | None], list[Failure]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[Failure]]:
         """Same length out. None where a failure names that index, or where the mapping's condition left the record
         out. Bad data never raises; `DependencyDownError` (registry) does, and nothing of the batch is settled."""
