@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check native native-test faults bench bench-gateway bench-sql bench-dlq install lock types clean
+.PHONY: demo test check native native-test faults bench bench-worker bench-codec bench-scale bench-latency bench-sql \
+	bench-gateway bench-dlq bench-report install lock types clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: check native
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 check: $(INSTALLED)
 	@$(BIN)/python tests/check.py
@@ -25,16 +26,31 @@ faults: $(INSTALLED)
 	@HEDDLE_FAULTS=full $(BIN)/python -m pytest -q tests/faults --timeout 3600
 
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/worker.py
+	@$(BIN)/python -m benchmarks
 
-bench-gateway: $(INSTALLED)
-	@$(BIN)/python benchmarks/gateway.py
+bench-worker: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.worker
+
+bench-codec: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.codec
+
+bench-scale: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.scale
+
+bench-latency: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.latency
 
 bench-sql: $(INSTALLED)
-	@$(BIN)/python benchmarks/sql.py
+	@$(BIN)/python -m benchmarks.sql
+
+bench-gateway: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.gateway
 
 bench-dlq: $(INSTALLED)
-	@$(BIN)/python benchmarks/dead_letters.py
+	@$(BIN)/python -m benchmarks.dead_letters
+
+bench-report: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.report
 
 types: $(INSTALLED)
 	@$(BIN)/heddle types

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from machine import machine, write_result
+from benchmarks.machine import machine, write_result
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,9 +67,9 @@ def _options() -> argparse.Namespace:
 
 
 def _side(side: str, options: argparse.Namespace, environment: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--side", side, "--entries", str(options.entries)]
+    command = [sys.executable, "-m", "benchmarks.dead_letters", "--side", side, "--entries", str(options.entries)]
     command += ["--versions", str(options.versions), "--partitions", str(options.partitions)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(f"{side} failed:\n{result.stderr[-3000:]}")
     measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])

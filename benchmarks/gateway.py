@@ -1,6 +1,6 @@
 """Signed 2 KB deliveries through the real gateway process to a real Kafka: requests per CPU-second, p50 and p99.
 
-    python benchmarks/gateway.py [--deliveries N] [--runs R] [--connections C]
+    python -m benchmarks.gateway [--deliveries N] [--runs R] [--connections C]
 
 The gateway is a process of its own, and so is the loader. CPU is user + system of the gateway process between the
 first and the last measured request; every 2xx stands for a broker's acknowledgement (acks=all). Deliveries are
@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import orjson
 import psutil
 import uvloop
 
+from benchmarks.machine import machine, write_result
 from heddle.broker.log import Admin, TopicSpec
 from heddle.secrets import secret
 from heddle.settings import load_settings
@@ -41,8 +41,9 @@ BODY_BYTES = 2_048
 PARTITIONS = 6
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBiZW5jaG1hcms="
 SOURCE = "bench-deals"
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = [sys.executable, "-m", "benchmarks.gateway"]
 Result = dict[str, Any]
-OUT = Path(__file__).parent / "out" / "gateway.json"
 
 source = WebhookSource(
     SOURCE,
@@ -191,7 +192,7 @@ def topic(servers: str) -> Iterator[Admin]:
 def gateway(servers: str, folder: Path) -> Iterator[tuple[str, int]]:
     """The gateway process; (url, pid)."""
     environment = {**os.environ, "HEDDLE_BOOTSTRAP_SERVERS": servers, "HEDDLE_SECRET_BENCH_WEBHOOK": SECRET}
-    process = subprocess.Popen([sys.executable, __file__, "--serve", str(folder)], env=environment)
+    process = subprocess.Popen([*PROGRAM, "--serve", str(folder)], cwd=ROOT, env=environment)
     try:
         state = folder / "gateway.json"
         deadline = time.monotonic() + 30
@@ -216,9 +217,9 @@ def serve(folder: Path) -> None:
 
 
 def one_run(url: str, pid: int, deliveries: int, connections: int, run: int) -> Result:
-    command = [sys.executable, __file__, "--load", url, str(pid), str(run)]
+    command = [*PROGRAM, "--load", url, str(pid), str(run)]
     command += ["--deliveries", str(deliveries), "--connections", str(connections)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     result: Result = json.loads(done.stdout)
     if result["statuses"] != {"200": deliveries}:
         raise SystemExit(f"not every delivery was accepted: {result['statuses']}")
@@ -245,30 +246,20 @@ def report(results: list[Result], deliveries: int, connections: int) -> None:
         key: statistics.median(result[key] for result in results)
         for key in ("per_cpu_second", "per_second", "p50_ms", "p99_ms")
     }
-    machine = {
-        "cpus": os.cpu_count(),
-        "arch": platform.machine(),
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
-    }
+    verdict = "meets" if median["per_cpu_second"] >= TARGET_PER_CPU_SECOND else "misses"
+    print(f"\n{machine()}\n{deliveries:,} signed deliveries of {BODY_BYTES:,} bytes, medians of {len(results)} runs\n")
+    print(f"{median['per_cpu_second']:,.0f} a CPU-second, {verdict} the target of {TARGET_PER_CPU_SECOND:,}")
+    print(f"{median['per_second']:,.0f} per second over {connections} connections")
+    print(f"2xx after the broker's acknowledgement: p50 {median['p50_ms']} ms, p99 {median['p99_ms']} ms")
     figures = {
-        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "deliveries": deliveries,
         "body_bytes": BODY_BYTES,
         "connections": connections,
-        "machine": machine,
         "target_per_cpu_second": TARGET_PER_CPU_SECOND,
         "median": median,
         "runs": results,
     }
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    verdict = "meets" if median["per_cpu_second"] >= TARGET_PER_CPU_SECOND else "misses"
-    print(f"gateway: {median['per_cpu_second']:.0f} signed deliveries of {BODY_BYTES} B per CPU-second")
-    print(f"  {verdict} the target of {TARGET_PER_CPU_SECOND}; median of {len(results)} runs of {deliveries}")
-    print(f"  2xx after the broker's ack: p50 {median['p50_ms']} ms, p99 {median['p99_ms']} ms,", end=" ")
-    print(f"{median['per_second']:.0f} per second over {connections} connections")
-    print("  " + ", ".join(f"{name} {value}" for name, value in machine.items()))
+    write_result("gateway", figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every benchmark prints and writes beside its figures."""
+"""What every benchmark says beside its figures: where, with what, and when."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 OUT = Path(__file__).resolve().parent / "out"
+PACKAGES = ("heddle", "heddle-native", "confluent-kafka", "fastavro", "psycopg", "orjson")
 
 
 def machine() -> str:
@@ -26,10 +27,28 @@ def machine() -> str:
     )
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that the figures depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def write_result(name: str, figures: dict[str, Any]) -> None:
-    """As JSON under benchmarks/out, dated."""
+    """As JSON under benchmarks/out, dated. `load`: runnable processes of the last minute; above 1 or 2 the machine was
+    not ours alone."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.json"
-    result = {"benchmark": name, "at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **figures}
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    about = {
+        "benchmark": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    path.write_text(json.dumps(about | figures, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
