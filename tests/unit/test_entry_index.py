@@ -336,6 +336,40 @@ def test_a_restored_index_equals_one_that_was_lived(steps: list[tuple[int, State
     assert sorted(offsets(restored.due(1.0, 99))) == sorted(offsets(lived.due(1.0, 99)))
 
 
+class Careful(PartitionIndex):
+    """Never takes the short way to say that there is room."""
+
+    def has_room_for(self, count: int) -> bool:
+        return False
+
+
+ACTS = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "remove", "mark"]), st.integers(0, 12)), max_size=40)
+
+
+@given(ACTS, st.sampled_from(["park", "continue", "supersede"]), st.integers(0, 15), st.booleans())
+def test_a_whole_run_is_told_what_each_of_its_records_would_be(
+    acts: list[tuple[str, int]], order: Order, start: int, is_restored: bool
+) -> None:
+    caps = Caps(entries=12, entries_per_key=4)
+    index, careful = PartitionIndex(TOPIC_ID, order, caps), Careful(TOPIC_ID, order, caps)
+    stays = [stored(offset, offset, State.DEAD, b"%d" % (offset % 2) if offset % 4 else None) for offset in range(8)]
+    for each in (index, careful):
+        if is_restored:
+            each.restore(stays, 0.0, 0)
+        for act, offset in acts:
+            key, topic_id = (b"%d" % (offset % 3) if offset % 4 else None), "other" if offset % 5 == 4 else TOPIC_ID
+            if act == "put":
+                each.put(entry(offset, key, topic_id=topic_id), 0.0)
+            elif act == "remove":
+                each.remove(EntryId(topic_id, offset), 0.0)
+            else:
+                each.mark(entry(offset, key), parsed_headers(live(offset)).identity)
+    run = [live(offset, b"%d" % (offset % 4) if offset % 5 else None) for offset in range(start, start + 6)]
+    assert index.blocked(run) == [index.holds(each) or index.blocking(each) is not None for each in run]
+    for count in range(1, 7):
+        assert fit(run[:count], {0: index}) == fit(run[:count], {0: careful})
+
+
 def test_at_the_cap_a_partition_takes_no_more_and_says_why() -> None:
     index = index_of(entry(1, b"a"), caps=Caps(entries=3))
     kept, full = fit([live(10, b"x"), live(11, b"y"), live(12, b"z")], {0: index})

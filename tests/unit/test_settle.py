@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from heddle.audit import AuditTrail
 from heddle.broker.log import Outgoing, Record
@@ -12,51 +17,59 @@ from heddle.delivery.envelope import Envelope, State, entry_of, original_of
 from heddle.delivery.index import EntryId, PartitionIndex
 from heddle.delivery.judge import Judge
 from heddle.delivery.revision import as_handled
-from heddle.delivery.settle import Settler
+from heddle.delivery.settle import OWN_HEADERS, Settler
 from heddle.delivery.settlement import Change, Due, Settlement
-from heddle.delivery.steps import Budget, NoFence, Result, Run, parsed_headers, run_in_order
-from heddle.errors import ContractError, Failure, FailureClass
-from heddle.event import REPLAYED
-from heddle.integration import Outcome
+from heddle.delivery.steps import SKIPPED, Budget, NoFence, Result, Run, parsed_headers, run_in_order
+from heddle.errors import BrokerError, ContractError, Failure, FailureClass
+from heddle.event import REPLAYED, RawHeaders
+from heddle.integration import Applied, Outcome
 from heddle.on_failure import OnFailure, Order, holds_keys
 from heddle.testing.clock import ManualClock
 
 TOPIC_ID = "here"
 LIMIT_BYTES = 10_000
-ENVELOPE = Envelope("flow", "flow.dlq", TOPIC_ID, "digest")
+ENVELOPE = Envelope("flow", "flow.dlq", TOPIC_ID, "digest", lambda: 1_000)
+BAD = ContractError("bad value")
 FAILURE = Failure(0, FailureClass.CONTRACT, "lookup", "", "no such product")
 
 
 class Echo(NoFence):
-    """Emits each value. `bad` fails; what begins with `big` comes out larger than the log takes."""
+    """Emits each value. `bad` fails; what begins with `big` comes out larger than the log takes. `most`: where the
+    batch is cut."""
 
     digest = "digest"
 
     def __init__(self, order: Order) -> None:
         self._by_key = holds_keys(order)
         self.given: list[Record] = []
+        self.most = sys.maxsize
 
-    def run(self, records: list[Record], budget: Budget) -> Run:  # type: ignore[override]
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
         self.given += records
-        return run_in_order(records, budget, self._by_key, lambda _, record: self._one(record))
+        return run_in_order(records[: self.most], budget, self._by_key, lambda _, record: self._one(record))
 
     def _one(self, record: Record) -> Result:
         value = record.value or b""
         if value == b"bad":
-            raise ContractError("bad value")
+            raise BAD.with_traceback(None)
+        if value == b"odd":
+            return Applied(Outcome.DUPLICATE)
+        if value in (b"none", b"two"):
+            return [Outgoing("out", record.key, value)] * (0 if value == b"none" else 2)
         return [Outgoing("out", record.key, value * (LIMIT_BYTES if value.startswith(b"big") else 1))]
 
 
 class Bench:
-    """One partition, its entries, and a batch of it."""
+    """Two partitions, entries of the first, and a batch."""
 
-    def __init__(self, order: Order = "park") -> None:
+    def __init__(self, order: Order = "park", *, regulated: bool = False) -> None:
         clock = ManualClock()
         self.step = Echo(order)
         self.index = PartitionIndex(TOPIC_ID, order)
-        trail = AuditTrail("flow", "in", "flow.audit", "worker:0", b"k" * 32)
+        indexes = {0: self.index, 1: PartitionIndex(TOPIC_ID, order)}
+        trail = AuditTrail("flow", "in", "flow.audit", "worker:0", b"k" * 32, regulated=regulated)
         judge = Judge(order, OnFailure(), clock)
-        self.settler = Settler(self.step, order, {0: self.index}, ENVELOPE, trail, clock, judge, LIMIT_BYTES)
+        self.settler = Settler(self.step, order, indexes, ENVELOPE, trail, clock, judge, LIMIT_BYTES)
 
     def parked(
         self,
@@ -128,6 +141,40 @@ def test_later_events_wait_behind_one_whose_output_is_too_large() -> None:
     assert settlement.tally == {(0, Outcome.PARKED): 1, (0, Outcome.DIVERTED): 1, (0, Outcome.EMITTED): 1}
 
 
+@pytest.mark.parametrize(
+    ("value", "headers", "is_too_large"),
+    [
+        (b"v" * (LIMIT_BYTES - 101), [], False),
+        (b"v" * (LIMIT_BYTES - 100), [], True),
+        (b"v", [("x", b"1")] * OWN_HEADERS + [("y", b"v" * LIMIT_BYTES)], True),
+        (b"v", [("x", b"1")] * 20, False),
+    ],
+)
+def test_the_frame_and_the_headers_of_others_count_when_an_output_is_measured(
+    value: bytes, headers: RawHeaders, is_too_large: bool
+) -> None:
+    class Fixed(Echo):
+        def _one(self, record: Record) -> Result:
+            return [Outgoing("out", b"k", value, headers)]
+
+    bench = Bench()
+    bench.settler.step = Fixed("park")
+    assert [code for _, (_, _, code, *_) in bench.settle([live(0)], []).failures] == ["too-large"] * is_too_large
+
+
+def test_a_batch_ends_before_a_record_that_was_left_out_for_no_reason_of_its_own() -> None:
+    class Forgetful(Echo):
+        def _one(self, record: Record) -> Result:
+            return SKIPPED if record.value == b"left out" else super()._one(record)
+
+    bench = Bench()
+    bench.settler.step = Forgetful("park")
+    settlement = bench.settle([live(0), live(1, b"left out"), live(2)], [])
+    assert (settlement.settled, settlement.next_offsets) == (1, {0: 1})
+    with pytest.raises(BrokerError, match="offset 1"):
+        bench.settle([live(1, b"left out"), live(2)], [])
+
+
 def test_what_waits_stays_behind_a_head_whose_output_is_too_large() -> None:
     bench = Bench()
     due = [bench.parked(0, b"big"), bench.parked(1, b"second", State.WAITING)]
@@ -167,6 +214,42 @@ def test_an_edited_record_says_so_in_its_lineage_and_in_that_of_what_it_makes() 
     [given] = bench.step.given
     assert parsed_headers(given).revision == b"-.1"
     assert parsed_headers(given).identity == parsed_headers(live(0)).identity
+
+
+VALUES = st.sampled_from([b"good"] * 6 + [b"bad", b"big", b"none", b"two", b"odd"])
+
+
+@given(
+    st.lists(st.tuples(VALUES, st.integers(0, 1), st.sampled_from([None, b"a", b"b", b"c"]))), st.booleans(),
+    st.sampled_from(["park", "continue", "supersede"]), st.integers(0, 30),
+)  # fmt: skip
+@example([(b"good", 0, b"a")], True, "supersede", 9)
+def test_the_short_way_settles_what_the_long_way_does(
+    batch: list[tuple[bytes, int, bytes | None]], is_parked: bool, order: Order, cut: int
+) -> None:
+    """The long way is that of a subscription of which every event gets an audit line."""
+    short, long = Bench(order), Bench(order, regulated=True)
+    live_records = [live(offset, value, key)._replace(partition=p) for offset, (value, p, key) in enumerate(batch, 5)]
+    settlements = []
+    for bench in (short, long):
+        if is_parked:
+            bench.parked(0, b"bad", key=b"a")
+        bench.step.most = cut
+        settlements.append(bench.settle(live_records, []))
+    of_short, of_long = settlements
+    for name in ("outputs", "failures", "changes", "tally", "first_offsets", "next_offsets", "values"):
+        assert getattr(of_short, name) == getattr(of_long, name), name
+    assert (of_short.settled, of_short.succeeded) == (of_long.settled, of_long.succeeded)
+    settled = live_records[: of_short.settled]
+    assert sum(of_short.tally.values()) == len(settled)
+    assert of_short.values == {
+        p: [r.value for r in settled if r.partition == p] for p in {r.partition for r in settled}
+    }
+    assert of_short.next_offsets == {record.partition: record.offset + 1 for record in settled}
+    assert of_short.first_offsets == {record.partition: record.offset for record in reversed(settled)}
+    for partition in of_short.values:
+        told = [line.outcome for line in of_long.lines[partition] if not line.entry]
+        assert {str(o): n for (p, o), n in of_short.tally.items() if p == partition} == Counter(told)
 
 
 def test_a_record_without_a_key_has_no_order_to_come_out_of() -> None:

@@ -20,12 +20,9 @@ class Full(NamedTuple):
 
 def fit(records: Sequence[Record], indexes: Mapping[int, PartitionIndex]) -> tuple[list[Record], dict[int, Full]]:
     """The records for which there is room even if all of them are parked, and the partitions that have to wait."""
-    room = {partition: index.room() for partition, index in indexes.items()}
-    if all(
-        index.is_empty and min(room[partition], index.caps.entries_per_key) >= len(records)
-        for partition, index in indexes.items()
-    ):
+    if all(index.has_room_for(len(records)) for index in indexes.values()):
         return list(records), {}
+    room = {partition: index.room() for partition, index in indexes.items()}
     full: dict[int, Full] = {}
     per_key: Counter[tuple[int, bytes]] = Counter()
     kept = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
@@ -65,6 +65,8 @@ class PartitionIndex:
     order: Order
     caps: Caps = field(default_factory=Caps)
     size_bytes: int = 0
+    _last_offset: int = -1  # of any entry, resolved or not: what comes after it has none yet
+    _longest_lane: int = 0  # at least; exact once there are no lanes
     _entries: dict[EntryId, Entry] = field(default_factory=dict)
     _lanes: dict[bytes, deque[int]] = field(default_factory=dict)
     _markers: dict[EntryId, tuple[Entry, Identity]] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class PartitionIndex:
                 lanes.setdefault(found.key or b"", []).append(found.offset)
         for key, offsets in lanes.items():
             self._lanes[key] = deque(sorted(offsets))
+            self._longest_lane = max(self._longest_lane, len(offsets))
         for entry in self._entries.values():
             # A clock that is behind the broker's must not lengthen the wait.
             left_ms = min(max(entry.appended_ms + entry.retry_after_ms - wall_ms, 0), entry.retry_after_ms)
@@ -140,6 +143,13 @@ class PartitionIndex:
         lane = self._lanes.get(record.key)
         return lane[0] if lane else None
 
+    def blocked(self, records: Sequence[Record]) -> list[bool]:
+        """Which of these live records, in log order, are not attempted: `holds` and `blocking`, for a run of them."""
+        if self._markers or records[0].offset <= self._last_offset:
+            return [self.holds(record) or self.blocking(record) is not None for record in records]
+        lanes = self._lanes if self.order == "park" else {}
+        return [record.key in lanes for record in records]
+
     def older(self, key: bytes | None, offset: int) -> list[Entry]:
         """Unresolved entries of the key from before that offset, for `supersede`."""
         lane = self._lanes.get(key) if key is not None else None
@@ -165,6 +175,11 @@ class PartitionIndex:
         if key is not None:
             room = min(room, self.caps.entries_per_key - len(self._lanes.get(key, ())))
         return max(room, 0)
+
+    def has_room_for(self, count: int) -> bool:
+        """Whether so many more entries may be parked, even if all were of the key that has most. May say no too often:
+        once a lane was long, for as long as there are lanes."""
+        return min(self.room(), self.caps.entries_per_key - self._longest_lane) >= count
 
     def passed_half_of_caps(self) -> bool:
         """True once, when half of what may be unresolved is; again after it was less."""
@@ -241,6 +256,8 @@ class PartitionIndex:
             lane.remove(entry.offset)
         if not lane:
             del self._lanes[entry.key or b""]
+            if not self._lanes:
+                self._longest_lane = 0
             return
         head_id = EntryId(self.topic_id, lane[0])
         head = self._entries[head_id]
@@ -279,6 +296,8 @@ class PartitionIndex:
     def _keep(self, entry: Entry) -> None:
         self._entries[EntryId(entry.topic_id, entry.offset)] = entry
         self.size_bytes += _size(entry)
+        if entry.topic_id == self.topic_id and entry.offset > self._last_offset:
+            self._last_offset = entry.offset
 
     def _mark(self, record: Record) -> None:
         self.mark(entry_of(record), parsed_headers(original_of(record)).identity)
@@ -289,6 +308,7 @@ class PartitionIndex:
             self._lanes[entry.key or b""] = deque(sorted([*lane, entry.offset]))
         else:
             lane.append(entry.offset)
+        self._longest_lane = max(self._longest_lane, len(lane))
 
     def _is_head(self, entry: Entry) -> bool:
         if self.order != "park" or not self._has_lane(entry):

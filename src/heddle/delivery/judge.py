@@ -64,11 +64,10 @@ class Judge:
     ) -> Cut:
         """Looks at the whole batch before any of it commits: dead letters that were written cannot be withdrawn."""
         cut = Cut(len(results), None if interrupted is None else interrupted_by(interrupted))
-        failures = [(i, result) for i, result in enumerate(results) if isinstance(result, Failure)]
-        if not failures:
+        if Failure not in set(map(type, results)):
             return cut
-        succeeded = sum(not isinstance(result, Failure) and result is not SKIPPED for result in results)
-        cut = self._cut_by_breaker(cut, failures, attempt, succeeded)
+        failures = [(i, result) for i, result in enumerate(results) if isinstance(result, Failure)]
+        cut = self._cut_by_breaker(cut, failures, attempt, results)
         cut = self._cut_by_budget(cut, failures, len(due))
         for index, failure in failures:
             if index >= cut.at:
@@ -95,11 +94,12 @@ class Judge:
         return cut.earlier(parking[0], Interruption(error, stops=True))
 
     def _cut_by_breaker(
-        self, cut: Cut, failures: list[tuple[int, Failure]], attempt: Sequence[Record], succeeded: int
+        self, cut: Cut, failures: list[tuple[int, Failure]], attempt: Sequence[Record], results: list[Result]
     ) -> Cut:
         feeding = [(index, failure) for index, failure in failures if feeds(failure)]
         if not feeding:
             return cut
+        succeeded = sum(not isinstance(result, Failure) and result is not SKIPPED for result in results)
         alike = [(attempt[index].key, failure) for index, failure in feeding]
         reason = self.board.consider(succeeded, alike)
         if reason is None:

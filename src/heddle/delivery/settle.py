@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby, takewhile
+from operator import attrgetter
 
 from heddle.audit import AuditTrail
 from heddle.broker.log import Outgoing, Record
@@ -23,6 +25,9 @@ from heddle.on_failure import Order, holds_keys
 # others, is measured exactly.
 OVERHEAD_BYTES = 4096
 OWN_HEADERS = 7
+
+PartitionRun = tuple[int, list[Record]]
+"""A partition, and records of it that follow one another in a batch."""
 
 
 @dataclass(slots=True)
@@ -44,21 +49,22 @@ class Settler:
         """Due entries go before live records. Raises what `Step.run` raises; then nothing is settled.
 
         `condemned`: the one record or entry that was handed over is not run, because it has killed the process."""
-        taken = self._taken(due)
-        blocked = self._blocked(live, taken)
+        runs = _runs(live)
+        blocked = self._blocked(runs, self._taken(due))
         attempt = [each.record for each in due]
         attempt += live if blocked is None else [r for r, waits in zip(live, blocked, strict=True) if not waits]
         run = Run([condemned] if condemned is not None else [])
         if attempt and condemned is None:
             run = self.step.run(attempt, budget)
-        results = [self._checked(result) if isinstance(result, list) else result for result in run.results]
+        results = self._checked(run.results)
         cut = self.judge.cut(attempt, due, results, run.interrupted)
         out = Settlement(interrupted=cut.interruption)
         failed = FailedKeys(by_key=holds_keys(self.order))
         for each, result in zip(due, results[: cut.at], strict=False):
             self._settle_due(each, result, failed, out)
         if cut.at >= len(due):
-            self._settle_live(live, blocked, results[len(due) : cut.at], failed, out)
+            self._settle_live(live, _answers(blocked, results[len(due) : cut.at]), failed, out)
+            self._account(runs, out)
         return out
 
     def probe(self, live: Sequence[Record], due: Sequence[Due], budget: Budget, turn: int) -> Settlement | None:
@@ -67,7 +73,7 @@ class Settler:
 
         None when it went well, and the breaker is closed; and when nothing would be attempted anyway, because all of it
         waits behind entries: that takes no target to settle."""
-        blocked = self._blocked(live, {})
+        blocked = self._blocked(_runs(live), {})
         first_of: dict[tuple[int, bytes | int], Record] = {}
         heads = [entry.record for entry in due]
         heads += [r for n, r in enumerate(live) if blocked is None or not blocked[n]]
@@ -93,16 +99,20 @@ class Settler:
             taken.setdefault(each.entry.partition, set()).add(each.entry_id)
         return taken
 
-    def _blocked(self, live: Sequence[Record], taken: dict[int, set[EntryId]]) -> list[bool] | None:
-        """Which live records are not attempted; None when nothing is parked anywhere."""
+    def _blocked(self, runs: Sequence[PartitionRun], taken: dict[int, set[EntryId]]) -> list[bool] | None:
+        """Which live records are not attempted; None when all are."""
         if all(index.is_empty for index in self.indexes.values()):
             return None
-        return [self._waits(record, taken.get(record.partition, set())) for record in live]
+        blocked: list[bool] = []
+        for partition, records in runs:
+            if partition in taken:
+                blocked += [self._waits(record, taken[partition]) for record in records]
+            else:
+                blocked += self.indexes[partition].blocked(records)
+        return blocked if True in blocked else None
 
     def _waits(self, record: Record, taken: set[EntryId]) -> bool:
         index = self.indexes[record.partition]
-        if index.is_empty:
-            return False
         if index.holds(record):
             return True
         return index.blocking(record) is not None and not index.covers(record.key, taken)
@@ -172,26 +182,24 @@ class Settler:
     # Live records
 
     def _settle_live(
-        self, live: Sequence[Record], blocked: list[bool] | None, results: list[Result], failed: FailedKeys,
-        out: Settlement,
-    ) -> None:  # fmt: skip
-        """`results` may end before `live` does: the rest is the unattempted tail."""
-        answers = iter(results)
-        for number, record in enumerate(live):
-            result = SKIPPED if blocked is not None and blocked[number] else next(answers, None)
-            if result is None:
-                return
-            partition = record.partition
-            outcome = self._outcome(record, result, failed, out)
-            if outcome is None:
-                return
-            out.tally[partition, outcome] += 1
-            if partition not in out.next_offsets:
-                out.first_offsets[partition] = record.offset
-                out.values[partition] = []
-            out.next_offsets[partition] = record.offset + 1
-            out.values[partition].append(record.value)
-            out.settled += 1
+        self, live: Sequence[Record], answers: Iterable[Result], failed: FailedKeys, out: Settlement
+    ) -> None:
+        """`answers` may end before `live` does: the rest is the unattempted tail. Nearly all of them are outputs and
+        nothing else to say, and take the short way; what is tallied here is only what does not."""
+        is_short, heads, number, others = not self.trail.regulated and self.order != "supersede", failed.heads, 0, 0
+        for record, result in zip(live, answers, strict=False):
+            if is_short and type(result) is list and (not heads or (record.partition, record.key) not in heads):
+                out.outputs += result
+            else:
+                out.settled = number
+                outcome = self._outcome(record, result, failed, out)
+                if outcome is None:
+                    break
+                out.tally[record.partition, outcome] += 1
+                others += 1
+            number += 1
+        out.settled = number
+        out.succeeded += number - others
 
     def _outcome(self, record: Record, result: Result, failed: FailedKeys, out: Settlement) -> Outcome | None:
         """None: the batch has to end before this record, which was left out for another reason than its own key's."""
@@ -214,6 +222,22 @@ class Settler:
         if self.trail.regulated or outcome in (Outcome.DUPLICATE, Outcome.SUPERSEDED):
             out.line(record.partition, self.trail.line(record, str(outcome)))
         return outcome
+
+    def _account(self, runs: Sequence[PartitionRun], out: Settlement) -> None:
+        """Offsets and payloads of what has settled. What was not tallied by itself was emitted."""
+        left = out.settled
+        for partition, records in runs:
+            if left <= 0:
+                break
+            settled = records[:left]
+            left -= len(settled)
+            out.first_offsets.setdefault(partition, settled[0].offset)
+            out.next_offsets[partition] = settled[-1].offset + 1
+            out.values.setdefault(partition, []).extend([record.value for record in settled])
+        for partition, values in out.values.items():
+            emitted = len(values) - sum(n for (where, _), n in out.tally.items() if where == partition)
+            if emitted:
+                out.tally[partition, Outcome.EMITTED] += emitted
 
     def _not_attempted(self, record: Record, head: int | None, out: Settlement) -> Outcome | None:
         index = self.indexes[record.partition]
@@ -271,15 +295,41 @@ class Settler:
             line = self.trail.line(record, str(Outcome.SUPERSEDED), entry=name, version=entry.version, state="resolved")
             out.line(record.partition, line)
 
-    def _checked(self, outputs: list[Outgoing]) -> Result:
-        """The outputs, or a failure when one would be refused by the log for its size."""
-        limit = self.max_output_bytes
+    def _checked(self, results: list[Result]) -> list[Result]:
+        """With a failure in place of outputs one of which the log would refuse for its size."""
+        each = [result for result in results if isinstance(result, list)]
+        if not self._may_be_too_large(list(chain.from_iterable(each))):
+            return results
+        return [self._measured(result) if isinstance(result, list) else result for result in results]
+
+    def _may_be_too_large(self, outputs: list[Outgoing]) -> bool:
+        """Whether any of them comes near the limit, or carries headers of others, and has to be measured."""
+        if not outputs:
+            return False
+        _, keys, values, headers, _ = zip(*outputs, strict=True)
+        longest = max(map(len, filter(None, values)), default=0) + max(map(len, filter(None, keys)), default=0)
+        return longest + OVERHEAD_BYTES > self.max_output_bytes or max(map(len, headers)) > OWN_HEADERS
+
+    def _measured(self, outputs: list[Outgoing]) -> Result:
         for output in outputs:
-            near = len(output.value or b"") + len(output.key or b"") + OVERHEAD_BYTES > limit
-            if (near or len(output.headers) > OWN_HEADERS) and size_in_log(output) > limit:
-                message = f"an output of {size_in_log(output)} bytes is over the {limit} that {output.topic} takes"
+            size = size_in_log(output)
+            if size > self.max_output_bytes and self._may_be_too_large([output]):
+                message = f"an output of {size} bytes is over the {self.max_output_bytes} that {output.topic} takes"
                 return Failure(0, FailureClass.CONTRACT, "too-large", "", message)
         return outputs
+
+
+def _runs(records: Sequence[Record]) -> list[PartitionRun]:
+    return [(partition, list(run)) for partition, run in groupby(records, key=attrgetter("partition"))]
+
+
+def _answers(blocked: list[bool] | None, results: list[Result]) -> Iterable[Result]:
+    """One for each live record, as far as `results` go, which has none for the blocked ones."""
+    if blocked is None:
+        return results
+    answers = iter(results)
+    given = (SKIPPED if waits else next(answers, None) for waits in blocked)
+    return takewhile(lambda answer: answer is not None, given)  # type: ignore[arg-type]
 
 
 def entry_name(entry: Entry, topic_id: str) -> str:

@@ -51,19 +51,19 @@ class Budget:
 
 class FailedKeys:
     """Keys of which a record failed in this batch: later ones of theirs are not attempted. Null keys never are here,
-    nor is any key where order does not matter."""
+    nor is any key where order does not matter. `heads`: by partition and key, the offset of the first that failed."""
 
     def __init__(self, *, by_key: bool) -> None:
         self._by_key = by_key
-        self._heads: dict[tuple[int, bytes | None], int] = {}
+        self.heads: dict[tuple[int, bytes | None], int] = {}
 
     def add(self, record: Record) -> None:
         if self._by_key and record.key is not None:
-            self._heads.setdefault((record.partition, record.key), record.offset)
+            self.heads.setdefault((record.partition, record.key), record.offset)
 
     def head_of(self, record: Record) -> int | None:
         """Offset of the record that failed before this one."""
-        return self._heads.get((record.partition, record.key)) if self._heads else None
+        return self.heads.get((record.partition, record.key)) if self.heads else None
 
 
 class Streak:
