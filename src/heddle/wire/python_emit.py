@@ -27,14 +27,16 @@ from heddle.wire.plan import (
     WriteNumber,
     WriteText,
 )
-from heddle.wire.python_values import Expressions, Place, bytes_of, joined, value_of
+from heddle.wire.python_expressions import Expressions, Place, bytes_of, joined, value_of
 from heddle.wire.python_walk import WalkWriter
+
+_SHORT_DIGITS: Final = 300
+"""Decimals of so many digits have a length of one byte or two."""
 
 NAMES: Final[dict[str, Any]] = {
     "join": b"".join,
     "LENGTHS": tuple(runtime.length(size) for size in range(128)),
     "NUMBERS": tuple(runtime.zigzag(number, 32) for number in range(64)),
-    "UNRESERVED": runtime.UNRESERVED,
     **{
         name: getattr(runtime, name)
         for name in ("digits", "decimal", "escaped", "fixed_decimal", "length", "row_of", "zigzag")
@@ -44,11 +46,15 @@ NAMES: Final[dict[str, Any]] = {
 
 @dataclass(slots=True)
 class EmitWriter:
-    """Emits statements where an expression will not do. `walker` walks arrays once more."""
+    """Emits statements where an expression will not do. `walker` walks arrays once more.
+
+    `bound`: where items write what is not their own, the output can be much larger than the input. Then the variable
+    `z` counts items and their bytes, and a record is refused that has more than so many. 0: needless."""
 
     source: Source
     expressions: Expressions
     walker: WalkWriter
+    bound: int = 0
 
     def pieces(self, emits: tuple[Emit, ...]) -> list[str]:
         """Bytes expressions, which the caller evaluates in this order."""
@@ -85,9 +91,7 @@ class EmitWriter:
             case WriteNumber():
                 return [self._number(emit)]
             case WriteDecimal():
-                value, bound = value_of(emit.value, self.source), self.source.constant("TEN", 10**emit.digits)
-                call = f"fixed_decimal({value}, {bound}, {emit.size})" if emit.size else f"decimal({value}, {bound})"
-                return [call]
+                return [self._decimal(emit)]
             case Pick():
                 return [self.expressions.row(emit.number, emit.rows)]
             case Lookup():
@@ -106,7 +110,7 @@ class EmitWriter:
             case Spliced():
                 return [self.expressions.call(emit.call)]
             case Raw() | Copy():
-                raise AssertionError("merged by the caller")
+                raise AssertionError  # `pieces` has them
 
     def _number(self, emit: WriteNumber) -> str:
         value = value_of(emit.value, self.source)
@@ -116,6 +120,17 @@ class EmitWriter:
             return f"zigzag({value}, {emit.bits})"
         name = self.source.fresh("x")
         return f"(NUMBERS[{name}] if 0 <= ({name} := {value}) < 64 else zigzag({name}, {emit.bits}))"
+
+    def _decimal(self, emit: WriteDecimal) -> str:
+        value, bound = value_of(emit.value, self.source), f"TEN_{emit.digits}"
+        self.source.names[bound] = 10**emit.digits
+        if emit.size:
+            return f"fixed_decimal({value}, {bound}, {emit.size})"
+        if emit.digits > _SHORT_DIGITS:
+            return f"decimal({value}, {bound})"
+        name, size = self.source.fresh("x"), self.source.fresh("s")
+        short = f"LENGTHS[{size} := ({name}.bit_length() >> 3) + 1] + {name}.to_bytes({size})"
+        return f"({short} if 0 <= ({name} := {value}) < {bound} else decimal({name}, {bound}))"
 
     def _join(self, emit: WriteJoin) -> list[str]:
         by, text = bytes_of(emit.by, self.source), self.source.fresh("t")
@@ -151,31 +166,36 @@ class EmitWriter:
         return result
 
     def _each(self, emit: Each) -> str:
-        out, number = self.source.fresh("o"), self.source.fresh("i")
-        self.source.add(f"{out} = []", f"{number} = 0")
-        marks = self.expressions.marks
-        with self.walker.loop(emit.items, marks[emit.begin], 1) as loop:
-            self.walker.walk_item(emit.items, loop)
-            if emit.where is None:
-                self._write_item(emit, out, number)
-            else:
-                with self.source.block(f"if {self.expressions.condition(emit.where)}:"):
-                    self._write_item(emit, out, number)
-        result = self.source.fresh("x")
-        block = f"NUMBERS[{number}] if {number} < 64 else zigzag({number}, 64)"
-        self.source.add(f'{result} = join(({block}, *{out}, b"\\0")) if {number} else b"\\0"')
-        return result
+        out, count = self.source.fresh("o"), self.source.fresh("i")
+        self.source.add(f"{out} = []", f"{count} = 0")
+        with self.walker.loop(emit.items, self.expressions.marks[emit.begin], 1) as loop:
+            self.walker.write_item(emit.items, loop)
+            if self.bound:
+                self.source.add("z += 1", f"if z > {self.bound}: raise Refused")
+            condition = "True" if emit.where is None else self.expressions.condition(emit.where)
+            with self.source.block(f"if {condition}:"):
+                self.source.add(f"{count} += 1")
+                for piece in self.pieces(emit.emits):
+                    self._append(out, piece)
+        array = self.source.fresh("x")
+        block = f"NUMBERS[{count}] if {count} < 64 else zigzag({count}, 64)"
+        self.source.add(f'{array} = join(({block}, *{out}, b"\\0")) if {count} else b"\\0"')
+        return array
 
-    def _write_item(self, emit: Each, out: str, number: str) -> None:
-        self.source.add(f"{number} += 1")
-        for piece in self.pieces(emit.emits):
+    def _append(self, out: str, piece: str) -> None:
+        if self.bound:
+            name = self.source.fresh("x")
+            self.source.add(f"{name} = {piece}", f"z += len({name})", f"{out}.append({name})")
+        else:
             self.source.add(f"{out}.append({piece})")
 
     def key(self, key: Key) -> str:
         """An expression for the record key."""
         if key.call != UNSET:
             return self.expressions.call(key.call)
-        if len(key.entities) == 1:
+        if self.walker.entity_name:
+            entity = self.walker.entity_name
+        elif len(key.entities) == 1:
             entity = self._escaped(self.expressions.parts(key.entities[0]))
         else:
             inner = ", ".join(f"escaped({self.expressions.parts(parts)})" for parts in key.entities)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from heddle.contracts.codegen import REFUSALS, Source
 from heddle.errors import AuthError, DependencyDownError
@@ -12,8 +12,16 @@ from heddle.wire import python_emit, python_walk
 from heddle.wire.engine import FRAME_BYTES, Function, Output
 from heddle.wire.plan import WirePlan
 from heddle.wire.python_emit import EmitWriter
-from heddle.wire.python_registers import call_uses, index_numbers, read_in, set_often, tested_in
-from heddle.wire.python_values import Expressions, Place, joined
+from heddle.wire.python_expressions import Expressions, Place, joined
+from heddle.wire.python_registers import (
+    calls_used_often,
+    entity_mark,
+    index_numbers,
+    reaches_out,
+    read_in,
+    set_often,
+    tested_in,
+)
 from heddle.wire.python_walk import WalkWriter
 
 Program = Callable[[bytes], Output | None]
@@ -62,25 +70,25 @@ class PythonEngine:
 
 def generate(plan: WirePlan, functions: Sequence[Function], frame: bytes) -> Source:
     """The code for a plan: its function `one` is a `Program`."""
-    names: dict[str, Any] = {**python_walk.NAMES, **python_emit.NAMES, "INTERRUPTS": _INTERRUPTS}
-    source = Source(names)
-    uses = call_uses(plan)
+    source = Source({**python_walk.NAMES, **python_emit.NAMES, "INTERRUPTS": _INTERRUPTS})
     for number, function in enumerate(functions):
-        names[f"function{number}"] = function
+        source.names[f"function{number}"] = function
         _define_call(source, number, len(plan.calls[number].arguments))
-    read = read_in(plan)
-    walker = WalkWriter(source, read, tested_in(plan), spelt_out=set(set_often(plan)))
+    walker = WalkWriter(
+        source, read_in(plan), tested=tested_in(plan), spelt_out=set_often(plan), entity_mark=entity_mark(plan)
+    )
     with source.function("def one(d):"):
         source.add("e = len(d)", f"if e > {plan.max_input_bytes}: raise Refused")
-        memo = frozenset(call for call, times in uses.items() if times > 1)
-        if memo:
-            source.add(" = ".join(f"c{call}" for call in sorted(memo)) + " = None")
         end = walker.write(plan.walk, Place("", FRAME_BYTES))
         source.add(f"if {end} != e: raise Refused")
+        memo = calls_used_often(plan)
+        source.add(*(f"c{call} = None" for call in sorted(memo)))
         expressions = Expressions(source, plan.calls, walker.marks, index_numbers(plan), memo)
         if plan.when is not None:
             source.add(f"if not ({expressions.condition(plan.when)}): return None")
-        writer = EmitWriter(source, expressions, walker.again())
+        bound = max(plan.max_input_bytes, plan.max_output_bytes) if reaches_out(plan) else 0
+        source.add(*["z = 0"] * bool(bound))
+        writer = EmitWriter(source, expressions, walker.again(), bound)
         source.add(f"o = {joined([repr(frame), *writer.pieces(plan.emits)])}")
         source.add(f"if len(o) > {plan.max_output_bytes}: raise Refused")
         source.add(f"return {writer.key(plan.key)}, o")

@@ -28,7 +28,9 @@ from heddle.wire.plan import (
     Pick,
     Picked,
     Present,
+    Record,
     Spliced,
+    Text,
     Union,
     WirePlan,
 )
@@ -110,20 +112,44 @@ def tested_in(plan: WirePlan) -> frozenset[int]:
     return frozenset(found - {UNSET})
 
 
-def call_uses(plan: WirePlan) -> dict[int, int]:
-    """How often a plan mentions each call."""
-    uses: dict[int, int] = {}
-    for node in nodes(plan):
-        if isinstance(node, Holds | Spliced | Key) and node.call != UNSET:
-            uses[node.call] = uses.get(node.call, 0) + 1
-    return uses
+def calls_used_often(plan: WirePlan) -> frozenset[int]:
+    uses = Counter(node.call for node in nodes(plan) if isinstance(node, Holds | Spliced | Key))
+    return frozenset(call for call, count in uses.items() if count > 1 and call != UNSET)
+
+
+def entity_mark(plan: WirePlan) -> int:
+    """The content of the text that alone is the entity of the key, where every record has it. UNSET: no such text."""
+    match plan.key.entities:
+        case ((Content(content, end),),):
+            found = any(isinstance(node, Text) and (node.content, node.end) == (content, end) for node in _always(plan))
+            return content if found else UNSET
+    return UNSET
+
+
+def _always(plan: WirePlan) -> Iterator[Any]:
+    """What every record has."""
+    waiting: list[Any] = [plan.walk]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        if isinstance(current, Record):
+            waiting.extend(current.fields)
+
+
+def reaches_out(plan: WirePlan) -> bool:
+    """Whether items of arrays write, or walk, what is not their own."""
+    for each in (node for node in nodes(plan.emits) if isinstance(node, Each)):
+        own = frozenset[int]().union(*(set_in(inner.items).marks for inner in nodes(each) if isinstance(inner, Each)))
+        if not read_in((each.where, each.emits)).marks <= own:
+            return True
+    return False
 
 
 def folds_of(walk: Any) -> tuple[Fold, ...]:
     return tuple(node for node in nodes(walk) if isinstance(node, Fold))
 
 
-def set_often(plan: WirePlan) -> frozenset[int]:
+def set_often(plan: WirePlan) -> set[int]:
     """Marks that are set in several places: no one position is theirs."""
     times = Counter(
         getattr(node, name)
@@ -131,7 +157,7 @@ def set_often(plan: WirePlan) -> frozenset[int]:
         for name in ("begin", "end", "content")
         if getattr(node, name, UNSET) != UNSET
     )
-    return frozenset(mark for mark, count in times.items() if count > 1)
+    return {mark for mark, count in times.items() if count > 1}
 
 
 def index_numbers(plan: WirePlan) -> frozenset[int]:

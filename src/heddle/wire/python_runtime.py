@@ -41,8 +41,16 @@ def number_at(data: bytes, position: int, bits: int) -> tuple[int, int]:
     return (number >> 1) ^ -(number & 1), end
 
 
-def past_number(data: bytes, position: int, bits: int) -> int:
-    return varint_at(data, position, bits)[1]
+def past_number(data: bytes, position: int, last: int, most: int) -> int:
+    """Where a number ends, which has no more than `last` bytes after its first, the last of these at most `most`."""
+    end = position + 1
+    while data[end] > 127:
+        end += 1
+        if end - position > last:
+            raise Refused
+    if not data[end] or (end - position == last and data[end] > most):
+        raise Refused
+    return end + 1
 
 
 def past_number_within(data: bytes, position: int, bits: int, low: int, high: int) -> int:
@@ -54,7 +62,11 @@ def past_number_within(data: bytes, position: int, bits: int, low: int, high: in
 
 def size_at(data: bytes, position: int) -> tuple[int, int]:
     """A length, and where it ends."""
-    number, end = varint_at(data, position, 64)
+    first, second = data[position], data[position + 1]
+    if first > 127 and 0 < second < 128:
+        number, end = first - 128 | second << 7, position + 2
+    else:
+        number, end = varint_at(data, position, 64)
     if number & 1:
         raise Refused
     return number >> 1, end
@@ -124,7 +136,7 @@ def length(size: int) -> bytes:
 
 
 def decimal(number: int, bound: int) -> bytes:
-    """Length and two's complement."""
+    """Length and two's complement, as the codec writes it: -128 takes two bytes."""
     if not -bound < number < bound:
         raise Refused
     size = ((number if number >= 0 else ~number).bit_length() >> 3) + 1
@@ -152,10 +164,10 @@ def row_of(rows: Sequence[Any], index: int) -> Any:
     return rows[index]
 
 
-def present(row: bytes | None) -> bytes:
-    if row is None:
-        raise Refused
-    return row
+def escaped_text(data: bytes) -> bytes:
+    """As `escaped`, for bytes that may be no text."""
+    data.decode()
+    return escaped(data)
 
 
 def escaped(text: bytes) -> bytes:

@@ -1,11 +1,4 @@
-"""Generated code that walks what a writer wrote: one variable per position, short cuts for what is usually short.
-
-The code reads past the end without looking: a slice is then short and an index raises, and the final check that the
-position is the record's length catches what neither did.
-
-Texts are not checked one by one. From a text on, everything that takes one byte (a length, an index, a small number)
-is ASCII, so a run of texts and such bytes is UTF-8 if and only if each of its texts is. `r` is where the run began;
-whatever may hold other bytes ends it."""
+"""Generated code that walks whole records: what nests, and the registers that are set on the way."""
 
 from __future__ import annotations
 
@@ -14,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from heddle.contracts.codegen import INLINE_DEPTH, Refused, Source
+from heddle.contracts.codegen import INLINE_DEPTH
 from heddle.wire import python_runtime as runtime
+from heddle.wire import python_scalars
 from heddle.wire.plan import (
     UNSET,
     Array,
@@ -33,65 +27,55 @@ from heddle.wire.plan import (
     Union,
     Walk,
 )
-from heddle.wire.python_registers import Registers, folds_of, nodes, read_in, set_in
-from heddle.wire.python_values import Place, value_of
+from heddle.wire.python_expressions import Place, value_of
+from heddle.wire.python_registers import folds_of, nodes, read_in, set_in
+from heddle.wire.python_scalars import ScalarWriter
 
-SMALL: Final = tuple((number >> 1) ^ -(number & 1) for number in range(128))
-"""The numbers of one byte."""
+_TIMES: Final = tuple(range(count) for count in range(64))
+"""To run over a range that is there costs half of what it costs to make one first."""
 
-CHAIN: Final = 16
+_CHAIN: Final = 16
+"""`elif` nests in Python's own compiler: a longer chain is written as one `if` after the other."""
 
-NAMES: Final[dict[str, Any]] = {
-    "Refused": Refused,
-    "SMALL": SMALL,
-    "number_in": int.from_bytes,
-    **{
-        name: getattr(runtime, name)
-        for name in (
-            "uuid_at", "varint_at", "number_at", "past_number", "past_number_within", "past_bytes", "text_at",
-            "past_text", "decimal_at", "past_decimal", "block_at",
-        )
-    },
-}  # fmt: skip
+NAMES: Final[dict[str, Any]] = {**python_scalars.NAMES, "TIMES": _TIMES, "block_at": runtime.block_at}
 
 
 @dataclass(slots=True)
 class Loop:
-    """What repeats: where an item begins, and, once it is walked, where it ends. After the loop `begin` is its end."""
+    """What repeats: where an item begins, and where it ended once it is walked. After the loop `begin` is its end."""
 
     begin: Place
     after: Place
 
 
 @dataclass(slots=True)
-class WalkWriter:
-    """Emits code that reads bytes `d` (`e` of them). After `write`, `marks` says how to spell each mark's position;
-    number registers are variables `n0`, `n1`, …
+class WalkWriter(ScalarWriter):
+    """Emits code that reads bytes `d`, of which there are `e`. Then `marks` says where each mark is; the number
+    registers are variables `n0`, `n1`, …
 
-    `read`: the registers that anybody reads. `tested`: marks that must be -1 where they are not set. `checks`: False
-    for bytes that were walked before."""
+    `tested`: marks that must be -1 where they are not set. `spelt_out`: marks that have a variable of their own, and
+    are not just another name of a position. `entity_mark`: the content of the text that alone is the key's entity,
+    and `entity_name` the variable that gets it, escaped."""
 
-    source: Source
-    read: Registers
-    tested: frozenset[int]
-    checks: bool = True
-    marks: dict[int, Place] = field(default_factory=dict)
+    tested: frozenset[int] = frozenset()
     spelt_out: set[int] = field(default_factory=set)
-    run: bool = False
+    entity_mark: int = UNSET
+    entity_name: str = ""
+    marks: dict[int, Place] = field(default_factory=dict)
 
     def write(self, walk: Walk, at: Place) -> Place:
         """Returns the position after the value, with no texts left unchecked."""
-        place = self._value(walk, at, 0)
-        self._end_run(place)
-        return place
+        after = self._value(walk, at, 0)
+        self.end_run(after)
+        return after
 
-    def walk_item(self, walk: Walk, loop: Loop) -> None:
-        """An item of a list, wherever that is."""
+    def write_item(self, walk: Walk, loop: Loop) -> None:
+        """An item of a list that is walked once more."""
         loop.after = self._value(walk, loop.begin, 2)
 
     def again(self) -> WalkWriter:
-        """For bytes that were walked before, with the same marks."""
-        return replace(self, checks=False)
+        """A writer for bytes that were walked before. It has the same marks."""
+        return replace(self, checks=False, entity_mark=UNSET)
 
     def _value(self, walk: Walk, at: Place, depth: int) -> Place:
         if depth >= INLINE_DEPTH and isinstance(walk, Array | Map | Union):
@@ -106,22 +90,19 @@ class WalkWriter:
             case Null():
                 return at
             case Boolean():
-                return self._boolean(walk, at)
+                return self.boolean(at, self.variable(walk.number))
             case Integer():
-                return self._integer(walk, at)
+                return self.integer(at, self.variable(walk.number), walk)
             case Real() | Fixed():
-                self._end_run(at)
-                return at + walk.size
+                return self.skip(at, walk.size)
             case Text():
                 return self._text(walk, at)
             case Bytes():
-                self._end_run(at)
-                return self._past_bytes(at)
+                return self.bytes(at)
             case Decimal():
-                self._end_run(at)
-                return self._decimal(walk, at)
+                return self.decimal(at, self.variable(walk.number), walk)
             case Enum():
-                return self._index(walk.symbols, self._number(walk.number), at)
+                return self.index(at, self.variable(walk.number), walk.symbols)
             case Array():
                 return self._array(walk, at, depth)
             case Map():
@@ -132,6 +113,19 @@ class WalkWriter:
                 for item in walk.fields:
                     at = self._value(item, at, depth)
                 return at
+
+    def _text(self, walk: Text, at: Place) -> Place:
+        if walk.uuid:
+            start, after = at + 1, self.uuid(at)
+        elif walk.content not in self.read.marks:
+            return self.text(at)
+        elif walk.content == self.entity_mark and not self.run:
+            self.entity_name = self.source.fresh("k")
+            start, after = self.entity(at, self.entity_name)
+        else:
+            start, after = self.content(at)
+        self._mark(walk.content, start)
+        return after
 
     # Registers
 
@@ -146,170 +140,26 @@ class WalkWriter:
     def _unset(self, marks: frozenset[int]) -> None:
         """These get variables of their own, which say -1 until they are set."""
         self.spelt_out |= marks
-        for mark in sorted(marks):
-            self.marks[mark] = Place(f"m{mark}")
-        if marks:
-            self.source.add(" = ".join(f"m{mark}" for mark in sorted(marks)) + f" = {UNSET}")
+        self.marks.update({mark: Place(f"m{mark}") for mark in marks})
+        self._assign([f"m{mark}" for mark in sorted(marks)], UNSET)
+
+    def _assign(self, names: list[str], value: int) -> None:
+        if names:
+            self.source.add(" = ".join([*names, str(value)]))
 
     def _apart(self, walk: Walk, at: Place) -> Place:
-        """A value that a function of its own walks; it returns the position after it and the registers it sets."""
-        self._end_run(at)
+        """A value that a function of its own walks. It gives the position after it and the registers it sets."""
+        self.end_run(at)
         inner = set_in(walk) & self.read
-        needed = read_in(folds_of(walk)) - set_in(walk)
-        inside = WalkWriter(self.source, self.read, self.tested, self.checks, spelt_out=set(inner.marks))
-        name = self.source.fresh("walk")
-        more = ", ".join(["e", *needed.names()])
-        with self.source.function(f"def {name}(d, p, {more}):"):
-            if inner.names():
-                self.source.add(" = ".join(inner.names()) + f" = {UNSET}")
-            after = inside.write(walk, Place("p"))
-            self.source.add(f"return {', '.join([str(after), *inner.names()])}")
-        place = self._fresh()
-        self.source.add(f"{', '.join([place.name, *inner.names()])} = {name}(d, {at}, {more})")
+        taken = ", ".join(["e", *(read_in(folds_of(walk)) - set_in(walk)).names()])
+        inside = WalkWriter(self.source, self.read, self.checks, tested=self.tested, spelt_out=set(inner.marks))
+        name, after = self.source.fresh("walk"), self.fresh()
+        with self.source.function(f"def {name}(d, p, {taken}):"):
+            self._assign(inner.names(), UNSET)
+            self.source.add(f"return {', '.join([str(inside.write(walk, Place('p'))), *inner.names()])}")
+        self.source.add(f"{', '.join([str(after), *inner.names()])} = {name}(d, {at}, {taken})")
         self.marks.update({mark: Place(f"m{mark}") for mark in inner.marks})
-        return place
-
-    def _fresh(self) -> Place:
-        return Place(self.source.fresh("p"))
-
-    # Runs of texts
-
-    def _begin_run(self, at: Place) -> None:
-        if self.checks and not self.run:
-            self.source.add(f"r = {at}")
-            self.run = True
-
-    def _end_run(self, at: Place) -> None:
-        if self.run:
-            self.source.add(f"d[r:{at}].decode()")
-            self.run = False
-
-    @contextmanager
-    def _interruption(self, at: Place, after: Place) -> Iterator[None]:
-        """What lies between these is not ASCII, or was checked apart; the run goes on behind it."""
-        if self.run:
-            self.source.add(f"d[r:{at}].decode()")
-        yield
-        if self.run:
-            self.source.add(f"r = {after}")
-
-    # Values
-
-    def _boolean(self, walk: Boolean, at: Place) -> Place:
-        byte = self._number(walk.number) or f"d[{at}]"
-        if byte != f"d[{at}]":
-            self.source.add(f"{byte} = d[{at}]")
-        if self.checks:
-            self.source.add(f"if {byte} > 1: raise Refused")
-        return at + 1
-
-    def _number(self, number: int) -> str:
-        """The variable of a number that somebody reads."""
-        return f"n{number}" if number in self.read.numbers else ""
-
-    def _index(self, count: int, name: str, at: Place) -> Place:
-        """An index below `count`, which the variable gets if there is one. An index below 64 that is longer than a
-        byte is longer than it need be."""
-        if count <= 64:
-            indexes = self._constant("INDEX", {2 * index: index for index in range(count)})
-            self.source.add(f"{name} = {indexes}[d[{at}]]" if name else f"if d[{at}] not in {indexes}: raise Refused")
-            return at + 1
-        after = self._fresh()
-        name = name or self.source.fresh("i")
-        self._end_run(at)
-        self.source.add(f"{name}, {after} = number_at(d, {at}, 64)")
-        self.source.add(f"if not 0 <= {name} < {count}: raise Refused")
         return after
-
-    def _integer(self, walk: Integer, at: Place) -> Place:
-        after, name = self._fresh(), self._number(walk.number)
-        bounds = f"{walk.low}, {walk.high}" if self.checks and walk.low is not None else ""
-        if bounds and not name and walk.low is not None and walk.low > -64:
-            name = self.source.fresh("i")
-        with self.source.block(f"if d[{at}] < 128:"):
-            self.source.add(f"{after} = {at + 1}")
-            if name:
-                self.source.add(f"{name} = SMALL[d[{at}]]")
-        with self.source.block("else:"), self._interruption(at, after):
-            if name:
-                self.source.add(f"{name}, {after} = number_at(d, {at}, {walk.bits})")
-            elif bounds:
-                self.source.add(f"{after} = past_number_within(d, {at}, {walk.bits}, {bounds})")
-            else:
-                self.source.add(f"{after} = past_number(d, {at}, {walk.bits})")
-        if name and bounds:
-            self.source.add(f"if not {walk.low} <= {name} <= {walk.high}: raise Refused")
-        return after
-
-    def _text(self, walk: Text, at: Place) -> Place:
-        if walk.uuid:
-            self._mark(walk.content, at + 1)
-            if self.checks:
-                self.source.add(f"if not uuid_at(d, {at}): raise Refused")
-            return at + 37
-        if walk.content in self.read.marks:
-            start, after = self._content(at)
-            self._mark(walk.content, start)
-            return after
-        self._begin_run(at)
-        after = self._fresh()
-        self._short_span(after, at, 0)
-        with self.source.block(f"if {after} == {at.name or 0}:"), self._interruption(at, after):
-            self.source.add(f"{after} = past_text(d, {at})")
-        return after
-
-    def _content(self, at: Place) -> tuple[Place, Place]:
-        """Where a text's content begins and ends."""
-        self._begin_run(at)
-        start, after = self._fresh(), self._fresh()
-        self._short_span(after, at, 0)
-        with self.source.block(f"if {after} == {at.name or 0}:"), self._interruption(at, after):
-            self.source.add(f"{start}, {after} = text_at(d, {at})")
-        self.source.add(f"else: {start} = {at + 1}")
-        return start, after
-
-    def _short_span(self, after: Place, at: Place, least: int, most: int = 63) -> None:
-        """Length and bytes of up to 63: then `after` is behind them. Otherwise it is the variable of `at` (or 0)."""
-        ends = [0] * 256
-        for size in range(least, most + 1):
-            ends[2 * size] = at.offset + 1 + size
-        table = self._constant("END", tuple(ends))
-        self.source.add(f"{after} = {at.name + ' + ' if at.name else ''}{table}[d[{at}]]")
-
-    def _past_bytes(self, at: Place) -> Place:
-        after = self._fresh()
-        self._short_span(after, at, 0)
-        self.source.add(f"if {after} == {at.name or 0}: {after} = past_bytes(d, {at})")
-        return after
-
-    def _decimal(self, walk: Decimal, at: Place) -> Place:
-        bound, name = 10**walk.digits, self._number(walk.number)
-        safe = (bound.bit_length() - 1) // 8  # so many bytes hold no number of more digits
-        if walk.size:
-            after = at + walk.size
-            checked = self.checks and walk.size > safe
-            if name or checked:
-                name = name or self.source.fresh("i")
-                self.source.add(f'{name} = number_in(d[{at}:{after}], "big", signed=True)')
-            if checked:
-                limit = self._constant("TEN", bound)
-                self.source.add(f"if not -{limit} < {name} < {limit}: raise Refused")
-            return after
-        after = self._fresh()
-        limit = self._constant("TEN", bound)
-        self._short_span(after, at, 1, min(safe, 63))
-        if not name:
-            self.source.add(f"if {after} == {at.name or 0}: {after} = past_decimal(d, {at}, {limit})")
-            return after
-        self.source.add(f"if {after} == {at.name or 0}: {name}, {after} = decimal_at(d, {at}, {limit})")
-        self.source.add(f'else: {name} = number_in(d[{at + 1}:{after}], "big", signed=True)')
-        return after
-
-    def _constant(self, prefix: str, value: Any) -> str:
-        for name, known in self.source.names.items():
-            if name.startswith(prefix) and type(known) is type(value) and known == value:
-                return name
-        return self.source.constant(prefix, value)
 
     # What nests
 
@@ -322,20 +172,20 @@ class WalkWriter:
         that gets the number of all items."""
         self._unset(set_in(items).marks & self.tested)
         if self._begins_runs(items):
-            self._begin_run(at)
+            self.begin_run(at)
         else:
-            self._end_run(at)
+            self.end_run(at)
         goes_on = self.run  # the same before and after each item
-        count, p = self.source.fresh("b"), self._fresh()
+        count, p = self.source.fresh("b"), self.fresh()
         self.source.add(f"{count} = d[{at}]", f"{p} = {at + 1}")
         with self.source.block(f"while {count}:"):
-            with self.source.block(f"if {count} > 127 or {count} & 1:"), self._interruption(p + -1, p):
+            with self.source.block(f"if {count} > 127 or {count} & 1:"), self.interruption(p + -1, p):
                 self.source.add(f"{count}, {p} = block_at(d, {p + -1})")
             self.source.add(f"else: {count} >>= 1")
             self.source.add(f"if {count} > e - {p}: raise Refused" if item_bytes else "raise Refused")
             if total:
                 self.source.add(f"{total} += {count}")
-            with self.source.block(f"for _ in range({count}):"):
+            with self.source.block(f"for _ in TIMES[{count}] if {count} < {len(_TIMES)} else range({count}):"):
                 loop = Loop(p, p)
                 yield loop
                 if goes_on and not self.run:
@@ -345,37 +195,34 @@ class WalkWriter:
             self.source.add(f"{count} = d[{p}]", f"{p} += 1")
 
     def _array(self, walk: Array, at: Place, depth: int) -> Place:
-        folds = [fold for fold in walk.folds if fold.number in self.read.numbers]
-        total = self._number(walk.count)
-        if starts := [f"n{fold.number}" for fold in folds] + [total] * bool(total):
-            self.source.add(" = ".join(starts) + " = 0")
+        total = self.variable(walk.count)
+        folds = [(name, fold.value) for fold in walk.folds if (name := self.variable(fold.number))]
+        self._assign([name for name, _ in folds] + [total] * bool(total), 0)
         with self.loop(walk.items, at, walk.item_bytes, total) as loop:
             loop.after = self._value(walk.items, loop.begin, depth + 2)
-            for fold in folds:
-                self.source.add(f"n{fold.number} += {value_of(fold.value, self.source)}")
+            for name, value in folds:
+                self.source.add(f"{name} += {value_of(value, self.source)}")
         return loop.begin
 
     def _map(self, walk: Map, at: Place, depth: int) -> Place:
-        keys = self.source.fresh("k")
+        keys, key = self.source.fresh("k"), self.source.fresh("k")
         self.source.add(f"{keys} = set()")
-        with self.loop(Record((Text(), walk.values)), at, 2) as loop:
-            key = self.source.fresh("t")
-            start, end = self._content(loop.begin)
+        with self.loop(Record((Text(), walk.values)), at, 1) as loop:
+            start, end = self.content(loop.begin)
             self.source.add(f"{key} = d[{start}:{end}]", f"if {key} in {keys}: raise Refused", f"{keys}.add({key})")
             loop.after = self._value(walk.values, end, depth + 2)
         return loop.begin
 
     def _union(self, walk: Union, at: Place, depth: int) -> Place:
-        after = self._fresh()
+        after, index = self.fresh(), self.variable(walk.number) or self.source.fresh("u")
         tested = set_in(walk.branches).marks & self.tested
         self.spelt_out |= tested
-        index, at = self._branch(walk, at)
-        before, goes_on = self.run, self.run or self._begins_runs(walk)
-        # A chain of elif nests in Python's own compiler, so a long one would not compile.
-        words = ("if", "elif" if len(walk.branches) <= CHAIN else "if")
-        for position, branch in enumerate(walk.branches):
+        at = self.index(at, index, len(walk.branches))
+        before, goes_on = self.run, self.run or self._begins_runs(walk.branches)
+        for number, branch in enumerate(walk.branches):
             self.run = before
-            with self.source.block(f"{words[position > 0]} {index} == {position}:"):
+            word = "elif" if number and len(walk.branches) <= _CHAIN else "if"
+            with self.source.block(f"{word} {index} == {number}:"):
                 self._unset(tested - set_in(branch).marks)
                 end = self._value(branch, at, depth + 1)
                 if goes_on and not self.run:
@@ -383,8 +230,3 @@ class WalkWriter:
                 self.source.add(f"{after} = {end}")
         self.run = goes_on
         return after
-
-    def _branch(self, walk: Union, at: Place) -> tuple[str, Place]:
-        """The variable of a union's index, and the position behind it."""
-        number = self._number(walk.number) or self.source.fresh("u")
-        return number, self._index(len(walk.branches), number, at)
