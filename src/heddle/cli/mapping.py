@@ -1,8 +1,9 @@
-"""`heddle mapping list` and `heddle mapping show`: what flows do to fields, for owners and auditors."""
+"""`heddle mapping list`, `show` and `explain`: what flows do to fields, for owners and auditors, and how."""
 
 from __future__ import annotations
 
 import json as json_text
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from heddle.cli.main import app, out
 from heddle.contracts import contract_of
+from heddle.contracts.resolution import as_written
 from heddle.errors import UsageError
 from heddle.integration import Flow
 from heddle.mapping import Mapping
@@ -64,6 +66,36 @@ def show(
         typer.echo(json_text.dumps(document_json(name, mapping.plan, contract_of(mapping.source)), indent=2))
     else:
         typer.echo(mapping.document(name), nl=False)
+
+
+@commands.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="Name of a flow.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """Print how a flow makes each target field of the source's bytes, and why so.
+
+    Fields are copied as they are, constant, made by instructions, or by a call of Python. This is for records written
+    with the contract's own schema: each other version of it has its own plan.
+
+    Example: heddle mapping explain deal-to-invoice
+
+    Exit codes: 0 printed, 2 no such flow, or its handler is a function."""
+    mapping = _mapping(name)
+    lowered = mapping.lowered(as_written(contract_of(mapping.source).root))
+    digest = None if lowered.plan is None else lowered.plan.digest
+    if json:
+        fields = [asdict(field) for field in lowered.fields]
+        typer.echo(json_text.dumps({"flow": name, "sha256": digest, "reason": lowered.reason, "fields": fields}))
+        return
+    if digest is None:
+        typer.echo(f"No plan: {lowered.reason}. Every record is decoded, mapped and encoded in Python.")
+        return
+    table = Table("target", "way", "why", box=None)
+    for field in lowered.fields:
+        table.add_row(field.path, field.way, field.why)
+    out.print(table)
+    out.print(f"Plan SHA-256: {digest}")
 
 
 def _mappings() -> dict[str, Mapping[Any, Any]]:

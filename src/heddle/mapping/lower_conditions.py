@@ -19,6 +19,7 @@ from heddle.mapping.lower_values import (
     Levels,
     Looked,
     Nothing,
+    Refused,
     Rowed,
     Tree,
     Wire,
@@ -82,6 +83,8 @@ class Conditions(Rules):
 
     def compared(self, left: Leaf, relation: str, right: Leaf) -> Tree:
         """A comparison with null is false."""
+        if isinstance(left, Refused) or isinstance(right, Refused):
+            return REFUSED
         if isinstance(left, Nothing) or isinstance(right, Nothing):
             return FALSE
         if isinstance(left, Fixed) and isinstance(right, Fixed):

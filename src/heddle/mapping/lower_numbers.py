@@ -14,7 +14,7 @@ from heddle.contracts.schema import Logical
 from heddle.contracts.values import EPOCH, EPOCH_ORDINAL, INT_MAX, INT_MIN, LOCAL_EPOCH, LONG_MAX, LONG_MIN
 from heddle.mapping import numbers
 from heddle.mapping.lower_slots import Slot, Unlowered
-from heddle.mapping.lower_values import Amount, Fixed, Leaf, Tree, Wire, each_leaf, each_value, spread
+from heddle.mapping.lower_values import Amount, Fixed, Leaf, Tree, Wire, each_value, spread
 from heddle.mapping.rules import Apply, typed
 from heddle.mapping.types import decimal_of, is_integer
 from heddle.wire import plan as wire
@@ -101,7 +101,7 @@ def amounts(tree: Tree) -> Tree:
             raise Unlowered("it works on what is no exact number in the source")
         return spread(found)
 
-    return each_value(tree, lambda leaf: each_leaf(spread(leaf), amount_of))
+    return each_value(tree, lambda leaf: each_value(spread(leaf), amount_of))
 
 
 def computed(rule: Apply, given: Sequence[Amount]) -> Amount | None:

@@ -428,8 +428,8 @@ class Call:
 class Key:
     """The record key `tenant/entity` (`heddle.contracts.keys`): each percent-escaped UTF-8, but for A-Z a-z 0-9 and
     `- . _ ~`. One entity is its text; several are each escaped, joined by '/', and escaped again. No tenant: `default`.
-    With a `call` that alone gives the whole key, and the rest is empty. Made after the emits: where a part of it would
-    not be there, they have refused the record."""
+    With a `call` that alone gives the whole key, and the rest is empty. Where a part of it is not there, the emits
+    refuse the record."""
 
     entities: tuple[tuple[Part, ...], ...] = ()
     tenant: tuple[Part, ...] | None = None
