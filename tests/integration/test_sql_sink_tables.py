@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sql_sink_harness import APPLIED, Database, contract_type, delivered, entry
+from sql_sink_harness import APPLIED, SUPERSEDED, Database, contract_type, delivered, entry
 
 from heddle.errors import UsageError
 from heddle.local import Stack
@@ -54,6 +54,7 @@ WIDE = {
         field("ratio", "double"),
         field("raw", "bytes"),
         field("amount", logical("bytes", "decimal", precision=30, scale=9)),
+        field("rebate", ["null", logical("bytes", "decimal", precision=6, scale=2)]),
         field("day", logical("int", "date")),
         field("at", logical("long", "timestamp-micros")),
         field("local", logical("long", "local-timestamp-millis")),
@@ -81,6 +82,7 @@ def wide_value(cls: type[Any], **changes: Any) -> Any:
         "ratio": 1e300,
         "raw": b"\x00\xff",
         "amount": Decimal("-123456789012345678901.123456789"),
+        "rebate": None,
         "day": date(9999, 12, 31),
         "at": datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
         "local": datetime(2026, 3, 29, 2, 30),
@@ -112,18 +114,46 @@ def test_every_type_comes_back_as_it_went_in(database: Database, wide: type[Any]
     writer = sink.open()
     writer.bump([0])
     value = wide_value(wide)
-    assert writer.apply([delivered(value, 0)]) == ([APPLIED], [])
+    other = wide_value(wide, select="other", rebate=Decimal("-0.05"), order="1", work=value.home)
+    assert writer.apply([delivered(value, 0), delivered(other, 1)]) == ([APPLIED, APPLIED], [])
     writer.close()
-    row = database.execute(
+    rows = database.execute(
         "select \"select\", version, flag, small, single, ratio, raw, amount, day::text, (at at time zone 'utc')::text,"
-        ' local, clock, uid, stage, "order", home, work, tags, prices, places from {schema}.wide'
-    )[0]
-    home = {"city": 'Zü"rich', "zip": None}
-    assert row == (
-        *(value.select, 2**62, True, -(2**31), 0.5, 1e300, b"\x00\xff", value.amount),
-        *("9999-12-31", "0001-01-01 00:00:00.000001", value.local, value.clock, value.uid, "WON", None),
-        *(home, None, ["a", "b"], {"x": "1.20"}, [home, None]),
+        ' local, clock, uid, stage, rebate, "order", home, work, tags, prices, places'
+        " from {schema}.wide order by version, rebate nulls first"
     )
+    home = {"city": 'Zü"rich', "zip": None}
+    same = (
+        *(2**62, True, -(2**31), 0.5, 1e300, b"\x00\xff", value.amount),
+        *("9999-12-31", "0001-01-01 00:00:00.000001", value.local, value.clock, value.uid, "WON"),
+    )
+    rest = (["a", "b"], {"x": "1.20"}, [home, None])
+    assert rows == [
+        (value.select, *same, None, None, home, None, *rest),
+        ("other", *same, Decimal("-0.05"), "1", home, home, *rest),
+    ]
+
+
+def test_decimals_order_versions_and_name_entities_as_numbers(database: Database, wide: type[Any]) -> None:
+    sink = wide_sink(database, wide, table="versioned", version="amount")
+    sink.apply_plan()
+    writer = sink.open()
+    writer.bump([0])
+    amounts = ("9.5", "10.25", "1E+1")
+    batch = [delivered(wide_value(wide, amount=Decimal(amount)), n) for n, amount in enumerate(amounts)]
+    assert writer.apply(batch)[0] == [SUPERSEDED, APPLIED, SUPERSEDED]
+    assert writer.apply([delivered(wide_value(wide, amount=Decimal("9.75")), 3)])[0] == [SUPERSEDED]
+    assert database.execute("select amount from {schema}.versioned") == [(Decimal("10.250000000"),)]
+    writer.close()
+
+    sink = wide_sink(database, wide, table="named", key="amount")
+    sink.apply_plan()
+    writer = sink.open()
+    writer.bump([0])
+    batch = [delivered(wide_value(wide, amount=Decimal(amount)), 10 + n) for n, amount in enumerate(("1.0", "1", "2"))]
+    assert writer.apply(batch)[0] == [SUPERSEDED, APPLIED, APPLIED]
+    assert database.execute("select amount from {schema}.named order by 1") == [(Decimal(1),), (Decimal(2),)]
+    writer.close()
 
 
 def test_a_nul_deep_inside_json_fails_that_record(database: Database, wide: type[Any]) -> None:

@@ -1,21 +1,27 @@
 """One batch on its way into the database: staged, merged whole, and in halves when a record in it is refused.
 
 Halving keeps log order: what comes first is settled first, and once a record failed, later ones of its key are left
-out (`order="park"`), so that nothing of a parked key is applied after the record that parked it."""
+out (`order="park"`), so that nothing of a parked key is applied after the record that parked it.
+
+Events are named by their index in the batch throughout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from heddle.errors import Failure, FailureClass
 from heddle.event import Identity
 from heddle.integration import Applied, Delivered, Outcome
-from heddle.sinks.sql.encode import Encoder, NulInTextError, Row
+from heddle.sinks.sql.encode import Encoder, NulInTextError
 from heddle.sinks.sql.faults import RecordFault
 from heddle.sinks.sql.session import Connection, Session
 from heddle.sinks.sql.statements import Statements
+
+Batch = Sequence[Delivered[Any]]
+Lane = Hashable
+"""What is held back together: a partition's key, or None where nothing waits."""
 
 _APPLIED = Applied(Outcome.APPLIED)
 _RECOVERED = Applied(Outcome.APPLIED, recovered=True)
@@ -23,16 +29,20 @@ _DUPLICATE = Applied(Outcome.DUPLICATE)
 _SUPERSEDED = Applied(Outcome.SUPERSEDED)
 
 
-class Entry(NamedTuple):
-    """One event of the batch with the rows it becomes. `staged_index`: see statements.py."""
+class Effect(NamedTuple):
+    """What an event is known by once it took effect. Another body of the same revision contradicts it."""
 
-    index: int  # type: ignore[assignment]  # nobody looks for values in an entry by tuple.index
-    staged_index: int
-    lane: Hashable
-    identity: Identity
+    topic: str
+    partition: int
+    offset: int
     revision: str
     body_hash: bytes
-    rows: list[Row]
+
+    def is_contradicted_by(self, other: Effect) -> bool:
+        return self.revision == other.revision and self.body_hash != other.body_hash
+
+    def is_of_record(self, other: Effect) -> bool:
+        return self[:3] == other[:3]
 
 
 class ConflictError(Exception):
@@ -45,29 +55,27 @@ class ConflictError(Exception):
 
 @dataclass(slots=True)
 class Answers:
-    """What is known of each event so far. `failed`: per key (lane), the index of its first failed event."""
+    """What is known of each event so far. `blocked_at`: per lane, the first of its events that failed."""
 
-    by_index: dict[int, Applied] = field(default_factory=dict)
-    failures: list[tuple[Failure, Hashable]] = field(default_factory=list)
-    failed: dict[Hashable, int] = field(default_factory=dict)
+    lanes: Sequence[Lane]
+    applied: dict[int, Applied] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    blocked_at: dict[Lane, int] = field(default_factory=dict)
 
-    def fail(self, failure: Failure, lane: Hashable) -> None:
-        """Failures may be found in any order; of one key only the first counts, the others were not attempted."""
-        self.failures.append((failure, lane))
+    def fail(self, failure: Failure) -> None:
+        """Failures may be found in any order; of one lane only the first counts, the others were not attempted."""
+        index, lane = failure.index, self.lanes[failure.index]
+        self.failures[index] = failure
         if lane is not None:
-            self.failed[lane] = min(failure.index, self.failed.get(lane, failure.index))
+            self.blocked_at[lane] = min(index, self.blocked_at.get(lane, index))
 
-    def eligible(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Without those whose key failed before them."""
-        if not self.failed:
-            return list(entries)
-        failed = self.failed
-        return [e for e in entries if e.lane not in failed or e.index < failed[e.lane]]
+    def eligible(self, indexes: Iterable[int]) -> list[int]:
+        """Without those that failed, or whose lane did before them."""
+        return [i for i in indexes if i not in self.failures and i < self.blocked_at.get(self.lanes[i], i + 1)]
 
-    def result(self, length: int) -> tuple[list[Applied | None], list[Failure]]:
-        answers = [self.by_index.get(index) for index in range(length)]
-        counted = [failure for failure, lane in self.failures if failure.index <= self.failed.get(lane, failure.index)]
-        return answers, sorted(counted, key=lambda failure: failure.index)
+    def result(self) -> tuple[list[Applied | None], list[Failure]]:
+        counted = [i for i in sorted(self.failures) if i <= self.blocked_at.get(self.lanes[i], i)]
+        return [self.applied.get(index) for index in range(len(self.lanes))], [self.failures[i] for i in counted]
 
 
 class BatchWriter:
@@ -77,160 +85,161 @@ class BatchWriter:
         self, sink: str, topic: str, by_key: bool, session: Session, statements: Statements, encoder: Encoder
     ) -> None:
         self._parameters = {"sink": sink, "topic": topic}
+        self._topic = topic
         self._by_key = by_key
         self._session = session
         self._statements = statements
         self._encoder = encoder
 
-    def apply(
-        self, batch: Sequence[Delivered[Any]], fence: Callable[[Connection], None]
-    ) -> tuple[list[Applied | None], list[Failure]]:
+    def apply(self, batch: Batch, fence: Callable[[Connection], None]) -> tuple[list[Applied | None], list[Failure]]:
         """All or nothing, except for failed records."""
-        answers = Answers()
-        entries = answers.eligible(self._encoded(batch, answers))
         try:
-            found = self._whole(entries, fence) if entries else {}
-            answers.by_index.update(found)
-        except (RecordFault, ConflictError):
-            answers = Answers()
-            entries = answers.eligible(self._encoded(batch, answers))
-            self._in_pieces(entries, answers, fence)
-        return answers.result(len(batch))
+            return self._whole(batch, fence), []
+        except (RecordFault, ConflictError, NulInTextError):
+            answers = Answers([self._lane(delivered) for delivered in batch])
+            self._in_pieces(batch, answers, fence)
+            return answers.result()
 
-    def _encoded(self, batch: Sequence[Delivered[Any]], answers: Answers) -> list[Entry]:
-        entries = []
-        for index, (record, event, body_hash, replayed) in enumerate(batch):
-            staged_index = ~index if replayed else index
-            lane = (record.partition, record.key) if self._by_key and record.key is not None else None
-            try:
-                rows = self._staged(staged_index, record.partition, record.offset, event, body_hash)
-            except NulInTextError as error:
-                answers.fail(_nul_failure(index, error.path), lane)
-                continue
-            entries.append(Entry(index, staged_index, lane, event.identity, event.lineage.revision, body_hash, rows))
-        return entries
+    def _lane(self, delivered: Delivered[Any]) -> Lane:
+        record = delivered.record
+        return (record.partition, record.key) if self._by_key and record.key is not None else None
 
-    def _staged(self, staged_index: int, partition: int, offset: int, event: Any, body_hash: bytes) -> list[Row]:
-        """The event's staged rows. Only the first of several carries what the inbox needs."""
-        source, event_id = event.identity
-        revision = event.lineage.revision
-        if "\0" in event_id or "\0" in source or "\0" in revision:
-            raise NulInTextError("ce_id, ce_source or heddle-lineage")
-        head = [staged_index, event_id, source, partition, offset, revision, body_hash]
-        rows = self._encoder.rows(event.value)
-        if not self._encoder.has_lines:
-            return [head + rows[0]]
-        if not rows:
-            return [[*head, 0, 0, *self._encoder.head(event.value)]]
-        rest: Row = [staged_index, None, None, None, None, None, None]
-        return [
-            [*(rest if number else head), number + 1, None if number else len(rows), *row]
-            for number, row in enumerate(rows)
-        ]
+    def _whole(self, batch: Batch, fence: Callable[[Connection], None]) -> list[Applied | None]:
+        """Staged before the fence is held: a process that freezes inside a COPY is never timed out by the server.
 
-    def _whole(self, entries: Sequence[Entry], fence: Callable[[Connection], None]) -> dict[int, Applied]:
-        """Staged before the fence is held: a process that freezes inside a COPY is never timed out by the server."""
+        PostgreSQL refuses a NUL by itself, and then we look for it; here only in what it does not get to see."""
+        firsts, repeated = _by_identity(batch, range(len(batch)))
+        for index, _ in repeated:
+            self._encoder.refuse_nul(batch[index])
         with self._session.transaction() as connection:
-            self._stage(connection, entries)
+            self._stage(connection, batch, firsts)
             fence(connection)
-            return self._merge(connection, entries)
+            applied = self._merge(connection, batch, firsts, repeated, all_staged=True)
+        return [applied[index] for index in range(len(batch))]
 
-    def _in_pieces(self, entries: Sequence[Entry], answers: Answers, fence: Callable[[Connection], None]) -> None:
+    def _in_pieces(self, batch: Batch, answers: Answers, fence: Callable[[Connection], None]) -> None:
         """Constraints that would wait for the commit are checked at once, so that each failure finds its record."""
+        for index, delivered in enumerate(batch):
+            try:
+                self._encoder.refuse_nul(delivered)
+            except NulInTextError as error:
+                answers.fail(_nul_failure(index, error.path))
+        if not answers.eligible(range(len(batch))):
+            return
         with self._session.transaction() as connection:
             connection.execute("set constraints all immediate")
-            self._halve(entries, answers, lambda some: self._stage(connection, some))
+            self._halve(range(len(batch)), answers, lambda some: self._stage(connection, batch, some))
             # Thousands of small merges may follow; none of them shall read the whole stage.
             connection.execute(self._statements.index_stage)
             fence(connection)
 
-            def merge(some: Sequence[Entry]) -> None:
-                answers.by_index.update(self._merge(connection, some))
+            def merge(some: Sequence[int]) -> None:
+                firsts, repeated = _by_identity(batch, some)
+                answers.applied.update(self._merge(connection, batch, firsts, repeated, all_staged=False))
 
-            self._halve(entries, answers, merge)
+            self._halve(range(len(batch)), answers, merge)
             connection.execute(self._statements.drop_stage_index)
 
-    def _halve(self, entries: Sequence[Entry], answers: Answers, run: Callable[[Sequence[Entry]], None]) -> None:
-        failed_alone = {failure.index for failure, _ in answers.failures}
-        entries = [entry for entry in answers.eligible(entries) if entry.index not in failed_alone]
-        if not entries:
+    def _halve(self, indexes: Sequence[int], answers: Answers, run: Callable[[Sequence[int]], None]) -> None:
+        eligible = answers.eligible(indexes)
+        if not eligible:
             return
         try:
             with self._session.transaction():
-                run(entries)
+                run(eligible)
             return
         except RecordFault as fault:
-            if len(entries) == 1:
-                answers.fail(fault.failure(entries[0].index), entries[0].lane)
+            if len(eligible) == 1:
+                answers.fail(fault.failure(eligible[0]))
                 return
         except ConflictError as conflict:
-            self._refuse(entries, conflict.indexes, answers)
-            self._halve(entries, answers, run)
+            for index in answers.eligible(sorted(conflict.indexes)):
+                answers.fail(_conflict_failure(index))
+            self._halve(eligible, answers, run)
             return
-        middle = len(entries) // 2
-        self._halve(entries[:middle], answers, run)
-        self._halve(entries[middle:], answers, run)
+        middle = len(eligible) // 2
+        self._halve(eligible[:middle], answers, run)
+        self._halve(eligible[middle:], answers, run)
 
-    def _refuse(self, entries: Sequence[Entry], conflicts: set[int], answers: Answers) -> None:
-        for entry in entries:
-            if entry.index in conflicts and entry in answers.eligible([entry]):
-                answers.fail(_conflict_failure(entry.index), entry.lane)
-
-    def _stage(self, connection: Connection, entries: Sequence[Entry]) -> None:
+    def _stage(self, connection: Connection, batch: Batch, indexes: Iterable[int]) -> None:
+        rows_of = self._encoder.rows
         with connection.cursor() as cursor, cursor.copy(self._statements.copy) as copy:
             copy.set_types(self._statements.copy_types)
             write_row = copy.write_row
-            for entry in entries:
-                for row in entry.rows:
+            for index in indexes:
+                delivered = batch[index]
+                for row in rows_of(_staged_index(index, delivered), delivered):
                     write_row(row)
 
-    def _merge(self, connection: Connection, entries: Sequence[Entry]) -> dict[int, Applied]:
+    def _merge(
+        self,
+        connection: Connection,
+        batch: Batch,
+        firsts: Sequence[int],
+        repeated: Sequence[tuple[int, int]],
+        *,
+        all_staged: bool,
+    ) -> dict[int, Applied]:
         """Answers by index; nothing of it holds before the transaction commits. Raises `ConflictError`.
 
-        Of one identity only the first in the batch takes part; the others are compared with it, or with the inbox
-        where that knows the identity."""
-        firsts: dict[Identity, Entry] = {}
-        repeated: list[tuple[Entry, Entry]] = []
-        for entry in entries:
-            first = firsts.setdefault(entry.identity, entry)
-            if first is not entry:
-                repeated.append((entry, first))
-        answers = dict.fromkeys([entry.index for entry in firsts.values()], _APPLIED)
-        staged = [entry.staged_index for entry in firsts.values()]
-        statement = self._statements.merge if min(staged) >= 0 else self._statements.merge_replayed
-        known = set()
-        for staged_index, seen in connection.execute(statement, {**self._parameters, "indexes": staged}, binary=True):
+        Of one identity only the first in the batch takes part; the others (`repeated`, each with its first) are
+        compared with it, or with the inbox where that knows the identity. `all_staged`: nothing but the firsts is."""
+        applied = dict.fromkeys(firsts, _APPLIED)
+        known = []
+        for staged_index, seen in self._unwritten(connection, batch, firsts, all_staged=all_staged):
             index = _index_of(staged_index)
-            answers[index] = _SUPERSEDED
+            applied[index] = _DUPLICATE if seen else _SUPERSEDED
             if seen:
-                known.add(index)
+                known.append(index)
+        effects = self._effects(connection, batch, known) if known else {}
         conflicts = set()
-        for entry, first in repeated:
-            answers[entry.index] = _DUPLICATE
-            if first.index in known:
-                known.add(entry.index)
-            elif entry.revision == first.revision and entry.body_hash != first.body_hash:
-                conflicts.add(entry.index)
-        if known:
-            conflicts |= self._compare_with_inbox(connection, [e for e in entries if e.index in known], answers)
+        for index, first in [*((index, index) for index in effects), *repeated]:
+            ours = self._effect(batch[index])
+            effect = effects.get(first) or self._effect(batch[first])
+            if effect.is_contradicted_by(ours):
+                conflicts.add(index)
+            applied[index] = _RECOVERED if effect.is_of_record(ours) else _DUPLICATE
         if conflicts:
             raise ConflictError(conflicts)
-        return answers
+        return applied
 
-    def _compare_with_inbox(
-        self, connection: Connection, known: Sequence[Entry], answers: dict[int, Applied]
-    ) -> set[int]:
-        """Fills in answers for identities that the inbox holds; returns those that conflict with it."""
-        conflicts = set()
-        parameters = {**self._parameters, "indexes": [entry.staged_index for entry in known]}
-        for staged_index, same_origin, same_revision, same_body in connection.execute(
-            self._statements.seen, parameters
-        ):
-            index = _index_of(staged_index)
-            if same_revision and not same_body:
-                conflicts.add(index)
-            answers[index] = _RECOVERED if same_origin else _DUPLICATE
-        return conflicts
+    def _unwritten(
+        self, connection: Connection, batch: Batch, firsts: Sequence[int], *, all_staged: bool
+    ) -> Iterable[tuple[int, bool]]:
+        """Runs the merge. Its answer: see merge_row.sql."""
+        replayed = any(batch[index].replayed for index in firsts)
+        parameters: dict[str, Any] = {**self._parameters, "count": len(firsts)}
+        if all_staged and not replayed:
+            return connection.execute(self._statements.merge_staged, parameters, binary=True)
+        statement = self._statements.merge_replayed if replayed else self._statements.merge
+        parameters["indexes"] = [_staged_index(index, batch[index]) for index in firsts]
+        return connection.execute(statement, parameters, binary=True)
+
+    def _effects(self, connection: Connection, batch: Batch, known: Sequence[int]) -> dict[int, Effect]:
+        """What the inbox holds of these."""
+        parameters = {**self._parameters, "indexes": [_staged_index(index, batch[index]) for index in known]}
+        rows = connection.execute(self._statements.seen, parameters, binary=True)
+        return {_index_of(staged_index): Effect(*effect) for staged_index, *effect in rows}
+
+    def _effect(self, delivered: Delivered[Any]) -> Effect:
+        record, event, body_hash, _ = delivered
+        return Effect(self._topic, record.partition, record.offset, event.lineage.revision, body_hash)
+
+
+def _by_identity(batch: Batch, indexes: Iterable[int]) -> tuple[list[int], list[tuple[int, int]]]:
+    """The first event of each identity; and the others, each with its first."""
+    firsts: dict[Identity, int] = {}
+    repeated = []
+    for index in indexes:
+        first = firsts.setdefault(batch[index].event.identity, index)
+        if first != index:
+            repeated.append((index, first))
+    return list(firsts.values()), repeated
+
+
+def _staged_index(index: int, delivered: Delivered[Any]) -> int:
+    """See statements.py."""
+    return ~index if delivered.replayed else index
 
 
 def _index_of(staged_index: int) -> int:

@@ -1,9 +1,5 @@
--- What the inbox holds of events that are not new: same coordinates, same revision, same body?
-select
-    staged.batch_index,
-    (inbox.topic, inbox.partition, inbox."offset") = (%(topic)s, staged.partition, staged."offset"),
-    inbox.revision = staged.revision,
-    inbox.body_hash = staged.body_hash
+-- What the inbox holds of events that are not new.
+select staged.batch_index, inbox.topic, inbox.partition, inbox."offset", inbox.revision, inbox.body_hash
 from {stage} as staged
 cross join lateral (
     select *

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import BytesBinaryDumper
 
 from heddle.errors import UsageError
 from heddle.secrets import Secret
@@ -53,7 +54,7 @@ class Session:
         dsn: Secret,
         table: str,
         path_of: Callable[[str], str],
-        prepare: Sequence[sql.Composed] = (),
+        prepare: Sequence[bytes] = (),
     ) -> None:
         self._sink = sink
         self._dsn = dsn
@@ -94,6 +95,8 @@ class Session:
             for name, value in _SESSION_SETTINGS.items():
                 connection.execute("select set_config(%s, %s, false)", (name, value))
             connection.execute(_DURABLE_COMMIT)
+            # For a column of type bytea, psycopg takes what was registered last: a slower one, of the DB-API's Binary.
+            connection.adapters.register_dumper(bytes, BytesBinaryDumper)
             for statement in self._prepare:
                 connection.execute(statement)
         except psycopg.Error as error:

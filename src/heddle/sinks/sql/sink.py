@@ -7,8 +7,6 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from psycopg import sql
-
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
 from heddle.integration import Delivered, Sink, Start
@@ -128,5 +126,5 @@ class SqlSink(Sink[R]):
     def _batches(self, session: Session, statements: Statements) -> BatchWriter:
         return BatchWriter(self.name, self._topic, holds_keys(self.order), session, statements, Encoder(self.layout))
 
-    def _session(self, prepare: Sequence[sql.Composed] = ()) -> Session:
+    def _session(self, prepare: Sequence[bytes] = ()) -> Session:
         return Session(self.name, self.dsn, self.layout.full_name, self.layout.path_of, prepare)

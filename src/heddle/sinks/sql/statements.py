@@ -32,25 +32,28 @@ _STAGED_LINES = (("line_no", "integer not null", "int4"), ("line_count", "intege
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """`copy_types` are for the binary COPY, in the order of the staged columns. `merge_replayed` is `merge` for batches
-    that hold a replayed event."""
+    """As bytes, because psycopg would compose them anew for each batch. `copy_types` are for the binary COPY, in the
+    order of the staged columns. `merge_staged` takes all that is staged and knows of no replayed events; `merge` takes
+    some `indexes` of it, and so does `merge_replayed`, which knows of them."""
 
-    create_stage: sql.Composed
-    copy: sql.Composed
+    create_stage: bytes
+    copy: bytes
     copy_types: tuple[str, ...]
-    index_stage: sql.Composed
-    drop_stage_index: sql.Composed
-    merge: sql.Composed
-    merge_replayed: sql.Composed
-    seen: sql.Composed
-    fence_bump: sql.Composed
-    fence_check: sql.Composed
+    index_stage: bytes
+    drop_stage_index: bytes
+    merge_staged: bytes
+    merge: bytes
+    merge_replayed: bytes
+    seen: bytes
+    fence_bump: bytes
+    fence_check: bytes
 
 
 def statements_of(layout: Layout) -> Statements:
     schema = layout.schema
+    types = [layout.staged_type(column) for column in layout.columns]
     staged = [*_STAGED, *(_STAGED_LINES if layout.lines else ())]
-    staged += [(f"c{i}", c.staged_type, c.staged_type) for i, c in enumerate(layout.columns)]
+    staged += [(f"c{i}", kind, kind) for i, kind in enumerate(types)]
     parts: dict[str, sql.Composable] = {
         "stage": _STAGE,
         "inbox": sql.Identifier(schema, INBOX),
@@ -61,17 +64,22 @@ def statements_of(layout: Layout) -> Statements:
     )
     names = sql.SQL(", ").join(sql.Identifier(name) for name, _, _ in staged)
     merge = partial(composed, "merge_lines.sql" if layout.lines else "merge_row.sql", **parts, **_merge_parts(layout))
+    some = sql.SQL("batch_index = any(%(indexes)s::int4[])")
+    statements = {
+        "create_stage": sql.SQL("create temporary table {} ({}) on commit delete rows").format(_STAGE, definitions),
+        "copy": sql.SQL("copy {} ({}) from stdin (format binary)").format(_STAGE, names),
+        "index_stage": sql.SQL("create index heddle_stage_index on {} (batch_index)").format(_STAGE),
+        "drop_stage_index": sql.SQL("drop index pg_temp.heddle_stage_index"),
+        "merge_staged": merge(meant=sql.SQL("true"), equal_follows=sql.SQL("true")),
+        "merge": merge(meant=some, equal_follows=sql.SQL("true")),
+        "merge_replayed": merge(meant=some, equal_follows=_is_live(layout)),
+        "seen": composed("seen.sql", **parts),
+        "fence_bump": composed("fence_bump.sql", **parts),
+        "fence_check": composed("fence_check.sql", **parts),
+    }
     return Statements(
-        create_stage=sql.SQL("create temporary table {} ({}) on commit delete rows").format(_STAGE, definitions),
-        copy=sql.SQL("copy {} ({}) from stdin (format binary)").format(_STAGE, names),
         copy_types=tuple(_copy_type(kind) for _, _, kind in staged),
-        index_stage=sql.SQL("create index heddle_stage_index on {} (batch_index)").format(_STAGE),
-        drop_stage_index=sql.SQL("drop index pg_temp.heddle_stage_index").format(),
-        merge=merge(equal_follows=sql.SQL("true")),
-        merge_replayed=merge(equal_follows=_is_live(layout)),
-        seen=composed("seen.sql", **parts),
-        fence_bump=composed("fence_bump.sql", **parts),
-        fence_check=composed("fence_check.sql", **parts),
+        **{name: statement.as_bytes(None) for name, statement in statements.items()},
     )
 
 
@@ -91,7 +99,9 @@ def entity_rows_of(layout: Layout) -> EntityRows:
     key = [column.name for column in layout.key]
     wanted = [f"k{i}" for i in range(len(key))]
     staged = [f"c{i}" for i in range(len(layout.row_names))]
-    types = [raw(f"%({name})s::{column.staged_type}[]") for name, column in zip(wanted, layout.key, strict=True)]
+    types = [
+        raw(f"%({name})s::{layout.staged_type(column)}[]") for name, column in zip(wanted, layout.key, strict=True)
+    ]
     return EntityRows(
         composed(
             "entity_rows.sql",
@@ -142,7 +152,6 @@ def _merge_parts(layout: Layout) -> dict[str, sql.Composable]:
     staged = {column.name: f"c{i}" for i, column in enumerate(layout.columns)}
     key = [column.name for column in layout.key]
     columns = [*layout.columns]
-    owner = "staged" if layout.lines else "candidate"
     line_no = [LINE_NO] if layout.lines else []
     return {
         "table": sql.Identifier(layout.schema, layout.table),
@@ -150,16 +159,16 @@ def _merge_parts(layout: Layout) -> dict[str, sql.Composable]:
         "line_no": sql.Identifier(LINE_NO),
         "columns": _names(*line_no, *(column.name for column in columns)),
         "staged_columns": sql.SQL(", ").join(
-            [*(sql.Identifier(owner, n) for n in line_no), *(_read(owner, staged[c.name], c) for c in columns)]
+            [*map(sql.Identifier, line_no), *(_read(layout, column, staged[column.name]) for column in columns)]
         ),
         "key": _names(*(staged[name] for name in key)),
+        "key_order": sql.SQL(", ").join(_ordered(column, staged[column.name]) for column in layout.key),
         "key_columns": _names(*key),
         "version": sql.Identifier(staged[layout.version.name]),
         "version_column": sql.Identifier(layout.version.name),
         "assignments": sql.SQL(", ").join(
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c.name)) for c in columns if c.name not in key
         ),
-        "candidate_key": sql.SQL(", ").join(sql.Identifier("candidate", staged[name]) for name in key),
         "present_is_candidate": _equal("present", key, "candidate", [staged[name] for name in key]),
     }
 
@@ -168,15 +177,22 @@ def _is_live(layout: Layout) -> sql.Composed:
     """Whether the event that is about to replace the row `present` is none that was replayed."""
     staged = {column.name: f"c{i}" for i, column in enumerate(layout.columns)}
     key = [column.name for column in layout.key]
-    return sql.SQL("({}) not in (select {} from candidate where place = 1 and batch_index < 0)").format(
+    return sql.SQL("({}) not in (select {} from candidate where batch_index < 0)").format(
         sql.SQL(", ").join(sql.Identifier("present", name) for name in key), _names(*(staged[name] for name in key))
     )
 
 
-def _read(owner: str, staged_name: str, column: Column) -> sql.Composable:
-    """JSON is staged as text, so that text which is no JSON for PostgreSQL fails its record and not the COPY."""
-    name = sql.Identifier(owner, staged_name)
-    return sql.SQL("{}::jsonb").format(name) if column.type == "jsonb" else name
+def _read(layout: Layout, column: Column, staged_name: str) -> sql.Composable:
+    """As the table has it."""
+    name = sql.Identifier(staged_name)
+    plain = column.plain_type
+    return name if layout.staged_type(column) == plain else sql.SQL("{}::{}").format(name, raw(plain))
+
+
+def _ordered(column: Column, staged_name: str) -> sql.Composable:
+    """By bytes, which is as good an order as any and needs no rules of a language."""
+    name = sql.Identifier(staged_name)
+    return sql.SQL('{} collate "C"').format(name) if column.type == "text" else name
 
 
 def _names(*names: str) -> sql.Composable:

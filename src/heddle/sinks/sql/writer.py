@@ -54,7 +54,7 @@ class SqlWriter(Generic[R]):
         """None without a `Failure`: not attempted, because an earlier record of its key failed in this batch."""
         if not batch:
             return [], []
-        partitions = sorted({record.partition for record, *_ in batch})
+        partitions = sorted({delivered.record.partition for delivered in batch})
         try:
             for attempt in stamina.retry_context(
                 on=TransientError, attempts=TRIES, timeout=None, wait_initial=_WAIT_INITIAL_S, wait_max=_WAIT_MAX_S
