@@ -19,8 +19,9 @@ native: $(INSTALLED)
 	@$(BIN)/python deploy/native.py
 
 native-test: native
-	@cd native && cargo fmt --check && cargo clippy --quiet --locked --offline && cargo test --quiet --locked --offline
-	@HEDDLE_FUZZ=1000000 $(BIN)/python -m pytest -q tests/unit/test_wire_native.py --timeout 1800
+	@cd native && cargo fmt --check && cargo clippy --quiet --locked --offline
+	@$(BIN)/python deploy/native.py checked
+	@PYTHONPATH=native/target/checked HEDDLE_FUZZ=1000000 $(BIN)/python -m pytest -q tests/unit/test_wire_native.py --timeout 1800
 
 faults: $(INSTALLED)
 	@HEDDLE_FAULTS=full $(BIN)/python -m pytest -q tests/faults --timeout 3600
@@ -65,4 +66,4 @@ lock: $(INSTALLED)
 	@$(BIN)/python deploy/lock.py
 
 clean:
-	@rm -rf .venv .mypy_cache .ruff_cache
+	@rm -rf .venv .mypy_cache .ruff_cache native/target

@@ -4,13 +4,9 @@ mod engine;
 mod key;
 mod plan;
 mod prepare;
-#[cfg(feature = "python")]
 mod python;
 mod read;
 mod record;
 mod scalars;
 mod walk;
 mod write;
-
-pub use engine::{Batch, Engine, FRAME_BYTES, Frame, Outcome};
-pub use plan::{FORMATS, Plan};
