@@ -22,14 +22,12 @@ Expected = tuple[bytes, bytes] | str
 
 @dataclass(frozen=True)
 class Case:
-    """`records`: a body as the writer wrote it, and what is expected. `wide`: in these records numbers do not fit into
-    128 bits, so that an engine of bounded width may refuse what is expected to come out."""
+    """`records`: a body as the writer wrote it, and what is expected."""
 
     name: str
     plan: WirePlan
     records: tuple[tuple[bytes, Expected], ...]
     functions: tuple[Callable[..., bytes], ...] = ()
-    wide: bool = False
 
 
 def varint(number: int) -> bytes:
@@ -49,6 +47,10 @@ def text(content: str | bytes) -> bytes:
     return num(len(data)) + data
 
 
+def decimal(*data: int) -> bytes:
+    return text(bytes(data))
+
+
 def listed(*items: bytes) -> bytes:
     return num(len(items)) + b"".join(items) + b"\0" if items else b"\0"
 
@@ -59,6 +61,13 @@ def keyed(content: int = 0, end: int = 1) -> p.Key:
 
 ID: Final = p.Text(content=0, end=1)
 """The first field of most plans: the entity of the key. Marks 0 and 1."""
+
+
+N: Final = p.Number(0)
+TEXT, OTHER_TEXT = p.Text(content=2, end=3), p.Text(content=4, end=5)
+MAYBE_TEXT: Final = p.Union((p.Null(), p.Text(content=8, end=9)))
+X, Z, Y = text("x"), text("z"), b"\2" + text("y")
+"""Two texts, and one that may be there."""
 
 
 def plan(
@@ -98,21 +107,32 @@ def writing(
     emits: tuple[p.Emit, ...],
     *records: tuple[bytes, bytes | str],
     fields: tuple[p.Walk, ...] = (),
-    wide: bool = False,
 ) -> Case:
     """What `emits` write of `fields`: pairs of fields' bytes and the body (or REFUSED)."""
     expected = tuple(
         (text("k") + data, (b"default/k", out) if isinstance(out, bytes) else out) for data, out in records
     )
-    return Case(name, plan(*fields, emits=emits), expected, wide=wide)
+    return Case(name, plan(*fields, emits=emits), expected)
 
 
-def numbers(name: str, emit: p.Emit, *records: tuple[int, bytes | str], wide: bool = False) -> Case:
-    """What an emit writes of the numbers 0 and 1: a long, and its double as a long."""
+def numbers(name: str, emit: p.Emit, *records: tuple[int, bytes | str]) -> Case:
+    """What an emit writes of a long, number 0."""
     walk = p.Integer(64, number=0)
-    return writing(name, (emit,), *((num(number), out) for number, out in records), fields=(walk,), wide=wide)
+    return writing(name, (emit,), *((num(number), out) for number, out in records), fields=(walk,))
 
 
 def nested(depth: int, leaf: p.Walk, begin: int = p.UNSET, end: int = p.UNSET) -> p.Union:
     """A value inside of so many unions."""
     return p.Union((p.Null(), nested(depth - 1, leaf) if depth > 1 else leaf), begin=begin, end=end)
+
+
+def asked(
+    name: str, condition: p.Condition, *records: tuple[bytes, bool], fields: tuple[p.Walk, ...] = (TEXT, MAYBE_TEXT)
+) -> Case:
+    """Whether a condition holds: as the branch of an emit, turned round, and as what leaves a record out."""
+    emits = (p.If(condition, (p.Raw(b"yes"),), (p.Raw(b"no"),)), p.If(p.Not(condition), (), (p.Raw(b"!"),)))
+    expected: list[tuple[bytes, Expected]] = []
+    for data, holds in records:
+        expected.append((text("k") + data, (b"default/k", b"yes!") if holds else LEFT_OUT))
+    made = plan(*fields, emits=emits, when=p.AnyOf((p.All((condition, condition)), p.AnyOf(()))))
+    return Case(f"ask {name}", made, tuple(expected))
