@@ -26,7 +26,6 @@ pub struct Input<'a> {
 }
 
 /// What became of one record.
-#[derive(Debug, PartialEq)]
 pub enum Outcome {
     /// Where its key and its framed value lie in the arena.
     Done {
@@ -39,7 +38,6 @@ pub enum Outcome {
     Wants(Vec<Wanted>),
 }
 
-#[derive(Debug, PartialEq)]
 pub struct Wanted {
     pub call: usize,
     /// Where each lies in the value; None for one that is not there.
@@ -54,7 +52,7 @@ pub struct Batch {
 
 impl Engine {
     /// This engine with one plan more; a plan that this writer had is replaced.
-    pub fn with(&self, writer: Frame, plan: Plan, frame: Frame) -> Engine {
+    pub fn with_plan(&self, writer: Frame, plan: Plan, frame: Frame) -> Engine {
         let others = self.writers.iter().filter(|(other, ..)| *other != writer).cloned();
         let mut writers: Vec<_> = others.chain([(writer, Arc::new(plan), frame)]).collect();
         writers.sort_unstable_by_key(|(writer, ..)| *writer);

@@ -13,7 +13,7 @@ pub const FORMATS: [u32; 1] = [1];
 
 const MAX_REGISTERS: usize = 1 << 16;
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Value {
     Number { number: Number },
@@ -23,7 +23,7 @@ pub enum Value {
     Multiply { parts: Vec<Value> },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Walk {
     Null {
@@ -106,7 +106,7 @@ pub enum Walk {
     },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fold {
     #[serde(rename = "op")]
@@ -115,7 +115,7 @@ pub struct Fold {
     pub value: Value,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Condition {
     Present { mark: Mark },
@@ -128,7 +128,7 @@ pub enum Condition {
     AnyOf { of: Vec<Condition> },
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 pub enum Relation {
     #[serde(rename = "==")]
     Equal,
@@ -138,7 +138,7 @@ pub enum Relation {
     Greater,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Part {
     Said { data: Hex },
@@ -147,7 +147,7 @@ pub enum Part {
     Picked { number: Number, rows: Vec<Option<Hex>> },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Emit {
     Raw {
@@ -202,7 +202,7 @@ pub enum Emit {
     },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoinPart {
     #[serde(rename = "op")]
@@ -211,7 +211,7 @@ pub struct JoinPart {
     pub present: Mark,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Argument {
     #[serde(rename = "op")]
@@ -220,7 +220,7 @@ pub struct Argument {
     pub last: Mark,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Call {
     #[serde(rename = "op")]
@@ -230,7 +230,7 @@ pub struct Call {
     pub arguments: Vec<Argument>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     #[serde(rename = "op")]
@@ -241,7 +241,7 @@ pub struct Key {
     pub call: CallOrNone,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     #[serde(rename = "op")]

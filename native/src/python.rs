@@ -11,10 +11,8 @@ use crate::plan::{FORMATS, Plan};
 use crate::record::Given;
 
 type Values<'py> = Vec<Option<Bound<'py, PyBytes>>>;
-
 type Output<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
-type Arguments<'py> = Vec<Option<Bound<'py, PyBytes>>>;
-type Answer<'py> = (Vec<Option<Output<'py>>>, Vec<usize>, Vec<(usize, usize, Arguments<'py>)>);
+type Answer<'py> = (Vec<Option<Output<'py>>>, Vec<usize>, Vec<(usize, usize, Values<'py>)>);
 
 /// Which of the values, which call, what it gave.
 type Row<'py> = (usize, usize, Bound<'py, PyBytes>);
@@ -31,10 +29,9 @@ impl PyEngine {
     }
 
     /// An engine that also knows this writer: its frame, the JSON of its plan, the frame of its output.
-    #[pyo3(name = "with_plan")]
-    fn with(&self, writer: &[u8], plan: &str, frame: &[u8]) -> PyResult<PyEngine> {
+    fn with_plan(&self, writer: &[u8], plan: &str, frame: &[u8]) -> PyResult<PyEngine> {
         let plan = Plan::read(plan).map_err(PyValueError::new_err)?;
-        Ok(PyEngine(self.0.with(framed(writer)?, plan, framed(frame)?)))
+        Ok(PyEngine(self.0.with_plan(framed(writer)?, plan, framed(frame)?)))
     }
 
     /// `(outputs, refused, wanted)`. Outputs: `(key, value)` or None for each value. Refused: indexes, ascending.

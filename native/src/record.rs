@@ -4,7 +4,7 @@ use crate::plan::{Condition, Plan, Relation, Value};
 use crate::scalars::{Mark, Number};
 
 /// Why a record gives no output yet, or none at all.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy)]
 pub enum Stop {
     Refused,
     /// The result of this call is needed first.

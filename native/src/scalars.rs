@@ -5,12 +5,12 @@ use std::num::IntErrorKind;
 use serde::Deserialize;
 
 /// A register of positions. What is written to `UNSET` is dropped, as it is past every register.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(try_from = "i64")]
 pub struct Mark(pub usize);
 
 /// A register of whole numbers.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(try_from = "i64")]
 pub struct Number(pub usize);
 
@@ -46,7 +46,7 @@ impl TryFrom<i64> for Number {
 }
 
 /// A call's index, where there is one.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(try_from = "i64")]
 pub struct CallOrNone(pub Option<usize>);
 
@@ -58,7 +58,7 @@ impl TryFrom<i64> for CallOrNone {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(try_from = "u32")]
 pub enum Bits {
     Int,
@@ -78,7 +78,7 @@ impl TryFrom<u32> for Bits {
 }
 
 /// A number of digits, kept as the smallest number that has more. From 39 on nothing that fits this engine has more.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(from = "u32")]
 pub struct Digits(u128);
 
@@ -95,7 +95,7 @@ impl Digits {
 }
 
 /// A decimal string. None for what does not fit: a record that needs it is refused.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Whole(pub Option<i128>);
 
@@ -111,7 +111,7 @@ impl TryFrom<String> for Whole {
     }
 }
 
-#[derive(Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "String")]
 pub struct Hex(pub Vec<u8>);
 
@@ -133,7 +133,7 @@ impl TryFrom<String> for Hex {
 }
 
 /// Texts and what stands for them, in the order of the texts. Of two rows for one text the first counts.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(from = "Vec<(Hex, Hex)>")]
 pub struct Rows(Vec<(Hex, Hex)>);
 

@@ -82,7 +82,7 @@ impl Record<'_> {
         });
         walked.ok_or(stop)?;
         if kept > 0 {
-            insert_long(kept, start, out);
+            write_before(kept, start, out);
         }
         out.push(0);
         Ok(())
@@ -143,46 +143,33 @@ fn in_bits(value: i128, bits: Bits) -> Option<i64> {
     }
 }
 
-fn zigzag(number: i64) -> u64 {
-    (number << 1 ^ number >> 63).cast_unsigned()
-}
-
 fn write_long(number: i64, out: &mut Vec<u8>) {
-    let (bytes, size) = encoded(number);
-    out.extend_from_slice(bytes.get(..size).unwrap_or_default());
+    let mut rest = (number << 1 ^ number >> 63).cast_unsigned();
+    while rest > 0x7f {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
-fn encoded(number: i64) -> ([u8; 10], usize) {
-    let mut rest = zigzag(number);
-    let mut bytes = [0; 10];
-    let mut size = 0;
-    for byte in &mut bytes {
-        size += 1;
-        *byte = (rest & 0x7f) as u8;
-        rest >>= 7;
-        if rest == 0 {
-            break;
-        }
-        *byte |= 0x80;
+/// Writes a number before what begins at `start`.
+fn write_before(number: i64, start: usize, out: &mut Vec<u8>) {
+    let end = out.len();
+    write_long(number, out);
+    let size = out.len() - end;
+    if let Some(tail) = out.get_mut(start..) {
+        tail.rotate_right(size);
     }
-    (bytes, size)
 }
 
 /// Writes with `write`, and the length of it before it.
 #[inline(always)]
 fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Written) -> Written {
     let start = out.len();
-    out.push(0);
     write(out)?;
-    let length = i64::try_from(out.len() - start - 1).map_err(|_| Stop::Refused)?;
-    let (bytes, size) = encoded(length);
-    out.splice(start..=start, bytes.into_iter().take(size));
+    let length = i64::try_from(out.len() - start).map_err(|_| Stop::Refused)?;
+    write_before(length, start, out);
     Ok(())
-}
-
-fn insert_long(number: i64, at: usize, out: &mut Vec<u8>) {
-    let (bytes, size) = encoded(number);
-    out.splice(at..at, bytes.into_iter().take(size));
 }
 
 /// A number in plain notation, with `scale` digits after the point.

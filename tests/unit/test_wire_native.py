@@ -122,13 +122,16 @@ def test_few_bytes_do_not_keep_it_busy(walk: p.Walk, body: bytes) -> None:
     assert time.process_time() - started < 1
 
 
-def test_an_array_that_is_written_once_for_each_of_its_items_ends_at_the_limit() -> None:
-    items = p.Each(2, p.Null(), None, ())
-    array = p.Each(2, p.Fixed(1), None, (p.Copy(2, 3), items))
-    case = w.Case("", w.plan(p.Array(p.Fixed(1), 1, begin=2, end=3), emits=(array,), max_input=2_000_000), ())
+def test_output_that_grows_faster_than_its_input_ends_at_the_limit() -> None:
+    once, each = p.Each(2, p.Fixed(1, begin=3, end=4), None, (p.Copy(3, 4),)), p.Fixed(1)
+    array = p.Each(2, each, None, (once,))
+    case = w.Case("", w.plan(p.Array(each, 1, begin=2), emits=(array,), max_input=2_000_000), ())
     started = time.process_time()
-    assert results(ready(case), [w.WRITER + w.text("k") + w.listed(b"a" * 10**6)]) == [w.REFUSED]
+    assert results(ready(case), [w.WRITER + w.text("k") + w.listed(*[b"a"] * 10**6)]) == [w.REFUSED]
     assert time.process_time() - started < 1
+    assert results(ready(case), [w.WRITER + w.text("k") + w.listed(b"a", b"b")]) == [
+        (b"default/k", w.listed(w.listed(b"a", b"b"), w.listed(b"a", b"b")))
+    ]
 
 
 # Plans
