@@ -139,7 +139,7 @@ def decimal(number: int, bound: int) -> bytes:
     """Length and two's complement, as the codec writes it: -128 takes two bytes."""
     if not -bound < number < bound:
         raise Refused
-    size = ((number if number >= 0 else ~number).bit_length() >> 3) + 1
+    size = (number.bit_length() >> 3) + 1
     return varint(size << 1) + number.to_bytes(size, "big", signed=True)
 
 
