@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from heddle.local import Stack, running_stack
 from heddle.on_failure import Order
 from heddle.operations.declared import HEADERS_BYTES, own_topics
 from heddle.settings import Settings, load_settings
+from heddle.wire.native_engine import native_engine
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 60.0
@@ -74,7 +74,7 @@ SIDES: Mapping[str, Side] = {
 def available(names: Iterable[str]) -> dict[str, Side]:
     """Of these sides those that this machine can run; what it cannot is said."""
     sides = {name: SIDES[name] for name in names}
-    if "native" in sides and find_spec("heddle_native") is None:
+    if "native" in sides and native_engine() is None:
         print("native engine: not installed here (`make native` builds it), so not measured")
         del sides["native"]
     return sides
@@ -216,7 +216,10 @@ def _spec(topic: str, partitions: int) -> TopicSpec:
 
 def ended(process: subprocess.Popen[str], side: Side) -> Result:
     """What it said last. Its standard error is ours."""
-    output, _ = process.communicate(timeout=10 * TIMEOUT_S)
+    try:
+        output, _ = process.communicate(timeout=4 * TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"{side.label} does not come to its end")
     if process.returncode:
         sys.exit(f"{side.label} failed")
     result: Result = json.loads(output.splitlines()[-1])

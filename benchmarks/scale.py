@@ -187,7 +187,7 @@ def _killed(lab: Lab, side: Side, records: int) -> Result:
     loading.join()
     lab.drained(job, [survivor])
     [result] = _stopped(side, [survivor])
-    check(lab, side, lab.written_since(starts), records)
+    check(side, lab.frames, lab.written_since(starts), records)
     found = lab.read(Subscription(job.name, topic).dead_letter_topic, dict.fromkeys(range(job.partitions), 0))
     dead_letters = {record.key for record in found}
     if len(dead_letters) != bad_ones(records):

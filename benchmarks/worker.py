@@ -42,7 +42,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=60_000)
+    parser.add_argument("--records", type=int, default=80_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=2_000, help="most records of a transaction, all sides")
     parser.add_argument("--sides", default=",".join(SIDES), help="which, in which order")
@@ -59,7 +59,7 @@ def _rounds(lab: Lab, sides: dict[str, Side], options: argparse.Namespace) -> di
                 runs[name].append(result)
                 print(f"run {number}  {side.label:<42}{result['cpu_us_per_record']:>8.1f} µs CPU a record", flush=True)
             else:
-                check(lab, side, lab.written_since(starts), options.records)
+                check(side, lab.frames, lab.written_since(starts), options.records)
                 print(f"warm    {side.label:<42}   equal to the reference", flush=True)
     return runs
 
