@@ -83,10 +83,7 @@ impl Engine {
 fn one(plan: &Plan, frame: &Frame, record: &mut Record, arena: &mut Vec<u8>) -> Outcome {
     let start = arena.len();
     let stop = match written(plan, frame, record, arena) {
-        Ok(Some(value)) if arena.len() - value <= plan.max_output_bytes => {
-            return Outcome::Done { key: start..value, value: value..arena.len() };
-        }
-        Ok(Some(_)) => Stop::Refused,
+        Ok(Some(value)) => return Outcome::Done { key: value..arena.len(), value: start..value },
         Ok(None) => return Outcome::LeftOut,
         Err(stop) => stop,
     };
@@ -97,7 +94,7 @@ fn one(plan: &Plan, frame: &Frame, record: &mut Record, arena: &mut Vec<u8>) -> 
     }
 }
 
-/// Key, frame and value, and where the frame begins; None for a record that the plan leaves out.
+/// Frame and value, then the key, and where the value ends; None for a record that the plan leaves out.
 fn written(plan: &Plan, frame: &Frame, record: &mut Record, arena: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
     let size = record.data.len();
     if size + FRAME_BYTES > plan.max_input_bytes || record.walk(from_ref(&plan.walk), 0) != Some(size) {
@@ -108,11 +105,15 @@ fn written(plan: &Plan, frame: &Frame, record: &mut Record, arena: &mut Vec<u8>)
     {
         return Ok(None);
     }
-    record.key(&plan.key, arena)?;
-    let value = arena.len();
+    let limit = arena.len().saturating_add(plan.max_output_bytes);
     arena.extend_from_slice(frame);
-    record.write(&plan.emits, arena, value.saturating_add(plan.max_output_bytes))?;
-    Ok(Some(value))
+    record.write(&plan.emits, arena, limit)?;
+    let end = arena.len();
+    if end > limit {
+        return Err(Stop::Refused);
+    }
+    record.key(&plan.key, arena)?;
+    Ok(Some(end))
 }
 
 /// All calls that a record needs for sure, as far as can be told without their results.
@@ -121,10 +122,10 @@ fn wanted(plan: &Plan, record: &Record) -> Option<Vec<Wanted>> {
     match plan.when.as_ref().map(|when| record.holds(when)) {
         Some(Err(Stop::Wants(call))) => calls.push(call),
         _ => {
+            needed(record, &plan.emits, &mut calls);
             if let Some(call) = plan.key.call.0 {
                 need(record, call, &mut calls);
             }
-            needed(record, &plan.emits, &mut calls);
         }
     }
     calls

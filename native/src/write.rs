@@ -121,17 +121,21 @@ impl Record<'_> {
 
     fn decimal(&self, value: &Value, digits: Digits, size: usize, out: &mut Vec<u8>) -> Option<()> {
         let number = self.value(value).filter(|number| digits.hold(*number))?;
-        let bytes = number.to_be_bytes();
-        // The sign needs a bit of its own.
-        let spare = (number ^ number >> 127).leading_zeros() - 1;
-        let needed = bytes.get(usize::try_from(spare / 8).ok()?..)?;
-        if size == 0 {
-            write_long(i64::try_from(needed.len()).ok()?, out);
+        let size = if size == 0 {
+            // As the codec: a byte more than the magnitude's whole bytes.
+            let bits = u128::BITS - number.unsigned_abs().leading_zeros();
+            write_long(i64::from(bits / 8 + 1), out);
+            usize::try_from(bits / 8 + 1).ok()?
         } else {
-            let padding = size.checked_sub(needed.len())?;
-            out.resize(out.len() + padding, if number < 0 { 0xff } else { 0 });
+            size
+        };
+        let (sign, bytes) = (if number < 0 { 0xff } else { 0 }, number.to_be_bytes());
+        let (spare, kept) = bytes.split_at(bytes.len().saturating_sub(size));
+        if spare.iter().any(|byte| *byte != sign) || kept.first().is_none_or(|byte| (byte ^ sign) >= 0x80) {
+            return None;
         }
-        out.extend_from_slice(needed);
+        out.resize(out.len() + size.saturating_sub(kept.len()), sign);
+        out.extend_from_slice(kept);
         Some(())
     }
 }
