@@ -72,14 +72,12 @@ class Renumbering:
         elif is_dataclass(part) and not isinstance(part, (type, *_WALKS)):
             for field in fields(part):
                 value = getattr(part, field.name)
-                if field.name in _MARKS:
+                if field.name in _MARKS and value != wire.UNSET:
                     self._marks.add(value)
                 elif field.name in _NUMBERS:
                     self._numbers.add(value)
                 else:
                     self._read(value)
-        self._marks.discard(wire.UNSET)
-        self._numbers.discard(wire.UNSET)
 
 
 def _folds(part: Any) -> Iterator[wire.Fold]:

@@ -39,7 +39,7 @@ from heddle.mapping.lower_values import (
     rowed,
     spread,
 )
-from heddle.mapping.numbers import COUNT
+from heddle.mapping.numbers import AS_FLOAT, COUNT, ROUND
 from heddle.mapping.rules import (
     Apply,
     Build,
@@ -64,6 +64,8 @@ from heddle.mapping.types import is_integer
 from heddle.wire import plan as wire
 
 _MAX_COUNT: Final = 2**31 - 1
+_INTERNAL: Final = {ROUND.name: "it rounds", AS_FLOAT.name: "it makes a float of a number"}
+"""Why Python does what the checker put in, and no author wrote."""
 
 
 class Rules(ABC):
@@ -133,8 +135,7 @@ class Rules(ABC):
             rows = per_row(found[0], lambda row: self._applied(rule, (row,)) if isinstance(row, Fixed) else row)
             if rows is not None:
                 return rows
-        name = rule.operation.name
-        why = "floats are Python's" if rule.operation.internal else f"{name}() is done in Python"
+        why = _INTERNAL.get(rule.operation.name, f"{rule.operation.name}() is done in Python")
         if any(as_amount(leaf) is None and rowed(leaf) is None and not isinstance(leaf, Looked) for leaf in found):
             raise Unlowered(why)
         return combined([amounts(leaf) for leaf in found], lambda given: _computed(rule, given, why))

@@ -35,7 +35,7 @@ def joined(parts: Sequence[Tree], by: str, *, skip_null: bool) -> Tree:
     """The text of a `Join`. Its parts refuse nothing later, so that it may be dropped where another value is null."""
     settled_parts = [each_leaf(opened(part), settled) for part in parts]
     if not skip_null:
-        return combined(settled_parts, lambda found: Words(_between([said(leaf) for leaf in found], by)))
+        return combined(settled_parts, lambda found: _text(_between([said(leaf) for leaf in found], by)))
     optional = [part for part in map(_optional, settled_parts) if part is not None]
     marks = [wire.Present(part.present) for part in optional if part.present != wire.UNSET]
     if len(optional) < len(parts) or not marks:
@@ -56,7 +56,13 @@ def _optional(part: Tree) -> wire.JoinPart | None:
 
 def _there(found: tuple[Leaf, ...], by: str) -> Tree:
     there = [said(leaf) for leaf in found if not isinstance(leaf, Nothing)]
-    return Words(_between(there, by)) if there else NOTHING
+    return _text(_between(there, by)) if there else NOTHING
+
+
+def _text(parts: tuple[wire.Part, ...]) -> Leaf:
+    if all(isinstance(part, wire.Said) for part in parts):
+        return Fixed(b"".join(part.data for part in parts if isinstance(part, wire.Said)).decode())
+    return Words(parts)
 
 
 def said(leaf: Leaf) -> tuple[wire.Part, ...]:

@@ -6,8 +6,8 @@ from abc import abstractmethod
 
 from heddle.contracts.encode_reference import encode_reference, varint
 from heddle.contracts.limits import Limits
-from heddle.contracts.resolution import ReadArray, ReadEnum, ReadRecord
-from heddle.contracts.schema import Array, Enum, Fixed, Node, Primitive, Record, Union
+from heddle.contracts.resolution import ReadArray, ReadRecord
+from heddle.contracts.schema import Array, Fixed, Node, Primitive, Record, Union
 from heddle.contracts.shapes import DictShape
 from heddle.errors import ContractError
 from heddle.mapping import lower_values as values
@@ -67,8 +67,9 @@ class Writes(Conditions):
                 return self._table(tree, node)
             case Wire(slot) if is_copy(slot.action, node):
                 return (Span(slot, slot),)
-        if opened(tree) is not tree:
-            return self.write(opened(tree), node, path)
+        known = opened(tree)
+        if known is not tree:
+            return self.write(known, node, path)
         if isinstance(node, Union):
             index = branch_for(node, _class_of(tree))
             if index is None:
@@ -100,6 +101,9 @@ class Writes(Conditions):
 
     def _value(self, leaf: Leaf, node: Node, path: str) -> tuple[Piece, ...]:
         """A leaf that is surely a value, as a type that is no union."""
+        symbols = rowed(leaf)
+        if symbols is not None:
+            return self._table(symbols, node)
         match leaf:
             case Made(Build(fields), levels) if isinstance(node, Record):
                 return self._record(fields, node, levels, path)
@@ -111,8 +115,6 @@ class Writes(Conditions):
                 return merged(p for f in node.fields for p in self.write(stepped(leaf, f.name), f.type, path))
             case Wire(slot) if isinstance(slot.action, ReadArray) and isinstance(node, Array):
                 return self._list(Listed(slot, ()), node, path)
-            case Wire(slot) if isinstance(slot.action, ReadEnum) and isinstance(node, Enum | Primitive):
-                return self._table(rowed(leaf) or Rowed(slot.number, ()), node)
             case Words(parts) if node == STRING:
                 return (wire.WriteText(parts),)
             case Joined(parts, by) if node == STRING:

@@ -6,7 +6,6 @@ contract's fields, and what the writer lacks is a constant."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +28,13 @@ from heddle.mapping.rules import Build, Condition, Constant, Each, Items, Plan, 
 from heddle.wire import plan as wire
 from heddle.wire.engine import Function
 
-_WHEN, _KEY = "when", "record key"
+_KEY = "record key"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldPath:
-    """How one target field is made, `when` is asked, or the record key is made. `way`: `copied`, `constant`,
-    `instructions`, `call`."""
+    """How one target field is made, or beside the fields `when` and `record key`. `way`: `copied`, `constant`,
+    `instructions` or `call`; `why` is a clause."""
 
     path: str
     way: str
@@ -55,7 +54,7 @@ class Lowered:
 def lower(
     plan: Plan, digest: str, action: ReadRecord, source: Contract, target: Contract, limits: Limits = DEFAULT_LIMITS
 ) -> Lowered:
-    """The plan for records that are read with `action`; `digest` is the mapping's own. Never raises."""
+    """The plan for records that are read with `action`, or why there is none; `digest` is the mapping's own."""
     try:
         if record_levels(action) + _levels(plan.record) > limits.max_written_depth:
             raise Unplanned(f"records may lie inside records more than {limits.max_written_depth} deep")
@@ -100,9 +99,9 @@ class _Lowering(Writes):
         self._unasked = ""
 
     def lowered(self, plan: Plan, digest: str) -> Lowered:
-        when = None if plan.when is None else self._when(plan.when)
+        when, asked = (None, []) if plan.when is None else self._when(plan.when)
         pieces = self.write(Made(plan.record, self._levels), self._target.root, "")
-        key = self._key(plan.record)
+        key, keyed = self._key(plan.record)
         emits = emits_of(pieces)
         calls = tuple(self._calls.calls)
         walk = self._root.walk()
@@ -120,7 +119,8 @@ class _Lowering(Writes):
             numbers=registers.numbers,
             calls=registers.of(calls),
         )
-        return Lowered(made, tuple(self._calls.functions), tuple(self._fields(plan)))
+        fields = [FieldPath(row.target, *self._way(row.target)) for row in rows_of(plan)]
+        return Lowered(made, tuple(self._calls.functions), (*asked, *fields, keyed))
 
     def field(self, rule: Rule, node: Node, levels: Levels, path: str) -> tuple[Piece, ...]:
         calls = len(self._calls.calls)
@@ -147,34 +147,27 @@ class _Lowering(Writes):
             self._unasked = str(unlowered)
             return fork(wire.Holds(self._calls.holds(condition)), TRUE, FALSE)
 
-    def _when(self, condition: Condition) -> wire.Condition:
-        found = condition_of(self.condition(condition, self._levels))
+    def _when(self, condition: Condition) -> tuple[wire.Condition | None, list[FieldPath]]:
+        tree = self.condition(condition, self._levels)
+        found = condition_of(tree)
         if found is None:
             self._calls.forget(0)
             self._unasked = "it may refuse the record"
             found = wire.Holds(self._calls.holds(condition))
-        told = Way("call", self._unasked) if self._calls.calls else Way("instructions", "asked of the bytes")
-        self._ways[_WHEN] = told
-        return found
+        way = Way("call", self._unasked) if self._calls.calls else Way("instructions", "asked of the bytes")
+        return None if tree is TRUE else found, [FieldPath("when", *way)]
 
-    def _key(self, record: Build) -> wire.Key:
-        """Made after the fields, which refuse what has no key."""
-        metadata = self._target.metadata
+    def _key(self, record: Build) -> tuple[wire.Key, FieldPath]:
+        calls, metadata = len(self._calls.calls), self._target.metadata
         try:
             made = key_of(metadata, record, lambda rule: self.tree(rule, self._levels))
-            self._ways[_KEY] = Way("instructions", "put together as text")
         except Unlowered as unlowered:
-            fields = key_fields(metadata, record)
-            made = wire.Key(call=self._calls.add(fields, _KEY, self._target.key_of))
-            self._ways[_KEY] = Way("call", str(unlowered))
-        return made
-
-    def _fields(self, plan: Plan) -> Iterator[FieldPath]:
-        if plan.when is not None:
-            yield FieldPath(_WHEN, *self._ways[_WHEN])
-        for row in rows_of(plan):
-            yield FieldPath(row.target, *self._way(row.target))
-        yield FieldPath(_KEY, *self._ways[_KEY])
+            self._calls.forget(calls)
+            call = self._calls.add(key_fields(metadata, record), _KEY, self._target.key_of)
+            return wire.Key(call=call), FieldPath(_KEY, "call", str(unlowered))
+        # Parts hold no calls; what was asked to find them is asked where the fields are made.
+        self._calls.forget(calls)
+        return made, FieldPath(_KEY, "instructions", "put together as text")
 
     def _way(self, path: str) -> Way:
         """How a target path is made: for itself, or as a part of what lies around it."""
