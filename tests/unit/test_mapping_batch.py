@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mapping_support import plan_of, schema
 
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of
 from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass
 from heddle.mapping import Mapping, call, constant, equals
+from heddle.mapping.plan import digest_of
 from schemas.billing import Invoice
 from schemas.crm import Deal
 from topologies.deal_to_invoice import invoice_of
@@ -142,6 +144,13 @@ def test_digest_is_the_same_in_every_process_and_changes_with_a_rule() -> None:
     assert entry_of_payment.digest == "64433d2aaebc5abf8260e2ebe1ef4a9aba5115973e7f57b1eaef7c5c07323390"
     one, same, other = (invoice_with(total=constant(n)) for n in (1, 1, 2))
     assert one.digest == same.digest != other.digest
+
+
+def test_a_time_by_default_has_a_digest() -> None:
+    clock = {"type": "int", "logicalType": "time-millis"}
+    plans = [plan_of(schema("Target", at=(clock, default))) for default in (7, 7, 8)]
+    one, same, other = map(digest_of, plans)
+    assert one == same != other
 
 
 def test_digest_changes_with_the_source_of_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

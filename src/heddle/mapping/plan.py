@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
@@ -73,7 +73,7 @@ def _value(value: Any) -> Any:
             return {"float": repr(value)}
         case bytes():
             return {"bytes": value.hex()}
-        case datetime() | date() | UUID():
+        case datetime() | date() | time() | UUID():
             return {type(value).__name__: str(value)}
         case _:
             return {"operation": value.name}
