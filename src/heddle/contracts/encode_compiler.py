@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation, Overflow
 from typing import Any, Final
 from uuid import UUID
 
@@ -103,7 +103,6 @@ _NAMES: dict[str, Any] = {
     "varint": varint,
     "pack_float": struct.Struct("<f").pack,
     "pack_double": struct.Struct("<d").pack,
-    "EXACT": EXACT,
     "EPOCH": EPOCH,
     "LOCAL_EPOCH": LOCAL_EPOCH,
     "unwrap": unwrap,
@@ -244,11 +243,12 @@ class _Encoder:
 
     def _unscaled(self, logical: Logical, x: str) -> str:
         number, shifted = self.source.fresh("t"), self.source.fresh("t")
-        bound = self.source.constant("BOUND", Decimal(10) ** (logical.precision - logical.scale))
-        low = self.source.constant("BOUND", -(Decimal(10) ** (logical.precision - logical.scale)))
+        # Overflows where there are more digits than the precision: cheaper than two comparisons of decimals.
+        bounded = Context(prec=EXACT.prec, Emax=logical.precision - 1, traps=[InvalidOperation, Overflow])
+        scaled = self.source.constant("scaled", bounded.scaleb)
+        shift = self.source.constant("SHIFT", Decimal(logical.scale))
         self._class(x, Decimal)
-        self.source.add(f"if not {low} < {x} < {bound}: raise Refused")
-        self.source.add(f"{shifted} = {x}.scaleb({logical.scale}, EXACT)", f"{number} = int({shifted})")
+        self.source.add(f"{shifted} = {scaled}({x}, {shift})", f"{number} = int({shifted})")
         self.source.add(f"if {number} != {shifted}: raise Refused")
         return number
 
