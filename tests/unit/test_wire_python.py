@@ -98,6 +98,12 @@ def test_a_call_is_made_once_for_a_record_and_only_where_it_is_needed() -> None:
     assert made == [w.text("x")]
 
 
+def test_calls_without_their_functions_are_refused_when_they_are_added() -> None:
+    plan = w.plan(emits=(p.Spliced(0),), calls=(p.Call((), "none"),))
+    with pytest.raises(ValueError, match="0 functions for 1 calls"):
+        PythonEngine().add(w.WRITER, plan, (), w.FRAME)
+
+
 # The code
 
 

@@ -122,6 +122,24 @@ KEYS: Final = (
         ),
     ),
     Case(
+        "a key behind other texts",
+        plan(p.Text(), p.Text(content=2, end=3), p.Text(begin=4, end=5), emits=(p.Copy(4, 5),), key=keyed(2, 3)),
+        (
+            *tuple(
+                (text("a") + before + text(entity) + text(behind), (b"default/" + key, text(behind)))
+                for before in (text("é"), text("é" * 40))
+                for behind in ("é", "é" * 40)
+                for entity, key in (("k", b"k"), ("ü", b"%C3%BC"), ("k" * 70, b"k" * 70), ("", b""))
+            ),
+            (text("a") + text("b") + text(b"\xff") + text("c"), REFUSED),
+        ),
+    ),
+    Case(
+        "a key of more than a text",
+        plan(p.Text(end=3), emits=(), key=keyed(0, 3)),
+        ((text("k") + text("a"), (b"default/k%02a", b"")),),
+    ),
+    Case(
         "a key of two",
         plan(TEXT, emits=(), key=p.Key(TWO_TEXTS)),
         (

@@ -102,6 +102,22 @@ CONDITIONS: Final = (
         fields=(RECORD_OR_NOT,),
     ),
     writing(
+        "one mark in two branches",
+        (p.If(p.Present(4), (p.Copy(4, 5),), (p.Raw(b"-"),)),),
+        (b"\0", b"-"),
+        (b"\2" + X, X),
+        (b"\4\1" + Z + b"\1", Z),
+        fields=(
+            p.Union((p.Null(), p.Text(begin=4, end=5), p.Record((p.Boolean(), p.Text(begin=4, end=5), p.Boolean())))),
+        ),
+    ),
+    writing(
+        "the content of a uuid",
+        (p.WriteText((p.Said(b"urn:"), p.Content(4, 5))),),
+        (text("12345678-1234-5678-9abc-1234567890ef"), text("urn:12345678-1234-5678-9abc-1234567890ef")),
+        fields=(p.Text(uuid=True, content=4, end=5),),
+    ),
+    writing(
         "a chain of choices",
         chain(40),
         *((num(n), num(n)) for n in (0, 1, 17, 39)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from wire_case import REFUSED, N, decimal, num, numbers, text
+from wire_case import REFUSED, N, decimal, num, numbers, text, writing
 
 from heddle.wire import plan as p
 
 LONG: Final = 2**63 - 1
+MILLIS: Final = (-62_135_596_800_000, 253_402_300_799_999)
 
 NUMBERS: Final = (
     numbers(
@@ -19,6 +20,27 @@ NUMBERS: Final = (
         p.WriteNumber(N, 32),
         *((n, num(n)) for n in (0, 2**31 - 1, -(2**31))),
         *((n, REFUSED) for n in (2**31, -(2**31) - 1, LONG)),
+    ),
+    *(
+        writing(
+            f"write {name} that was read",
+            (p.WriteNumber(p.Add((N, p.Exact(1))), 64),),
+            *((num(n), num(n + 1)) for n in good),
+            *((num(n), REFUSED) for n in bad),
+            fields=(p.Integer(*walk, number=0),),
+        )
+        for name, walk, good, bad in (
+            ("an int", (32,), (0, 64, 2**31 - 1, -(2**31)), (2**31, -(2**31) - 1, LONG)),
+            ("a date", (32, -719_162, 2_932_896), (0, 63, -719_162, 2_932_896), (-719_163, 2_932_897)),
+            ("a time of day", (32, 0, 86_399_999), (0, 63, 86_399_999), (-1, -64, 86_400_000)),
+            ("a time", (64, *MILLIS), (0, -1, 1_767_225_600_000, *MILLIS), (MILLIS[0] - 1, MILLIS[1] + 1, LONG)),
+        )
+    ),
+    writing(
+        "write a long that was read",
+        (p.WriteNumber(N, 64),),
+        *((data, REFUSED) for data in (b"\x80" * 9 + b"\2", b"\xff" * 9 + b"\3", b"\x80" * 10 + b"\1", b"\xff" * 30)),
+        fields=(p.Integer(64, number=0),),
     ),
     numbers("write a constant", p.WriteNumber(p.Exact(-70), 32), (5, num(-70))),
     numbers("write too large a constant", p.WriteNumber(p.Exact(2**63), 64), (5, REFUSED)),

@@ -16,6 +16,14 @@ MICROS_LOW, MICROS_HIGH = -62_135_596_800_000_000, 253_402_300_799_999_999
 UUID_TEXT = "12345678-1234-5678-9abc-1234567890ef"
 LONG_TEXT = "Grüße " * 20
 
+
+def deep(depth: int, leaf: p.Walk) -> p.Array:
+    """An array of arrays, with marks 2 and 3."""
+    for _ in range(depth - 1):
+        leaf = p.Array(leaf, 1)
+    return p.Array(leaf, 1, begin=2, end=3)
+
+
 WALKS: Final = (
     copying("null", p.Null(begin=2, end=3), (b"",), (b"\x80",)),
     copying("boolean", p.Boolean(begin=2, end=3), (b"\0", b"\1"), (b"\2", b"\x80\0", b"\xff")),
@@ -198,6 +206,12 @@ WALKS: Final = (
         p.Array(p.Array(p.Array(p.Text(), 1), 1), 1, begin=2, end=3),
         (b"\0", listed(b"\0", listed(b"\0", listed(text("a"), text("ß"))), listed(listed(text("é"))))),
         (listed(listed(listed(text(b"\xff")))),),
+    ),
+    copying(
+        "twelve arrays deep",
+        deep(12, p.Text()),
+        (b"\2" * 12 + text("é") + b"\0" * 12, b"\2" * 11 + b"\0" + b"\0" * 11, b"\0"),
+        (b"\2" * 12 + text(b"\xff") + b"\0" * 12, b"\2" * 12),
     ),
     copying(
         "map",

@@ -95,7 +95,7 @@ class EmitWriter:
             case Pick():
                 return [self.expressions.row(emit.number, emit.rows)]
             case Lookup():
-                rows = self.source.constant("ROWS", dict(reversed(emit.rows)))
+                rows = self.source.constant("ROWS", dict(emit.rows))
                 content = self.expressions.content(emit)
                 if emit.otherwise is None:
                     return [f"{rows}[{content}]"]

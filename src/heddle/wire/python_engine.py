@@ -41,6 +41,9 @@ class PythonEngine:
         self._sources: dict[bytes, str] = {}
 
     def add(self, writer: bytes, plan: WirePlan, functions: Sequence[Function], frame: bytes) -> None:
+        """As `Engine.add`."""
+        if len(functions) != len(plan.calls):
+            raise ValueError(f"{len(functions)} functions for {len(plan.calls)} calls")
         label = f"wire {plan.mapping[:12]} from {writer.hex()}"
         try:
             source = generate(plan, functions, frame)
@@ -56,6 +59,7 @@ class PythonEngine:
         return self._sources[writer]
 
     def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+        """As `Engine.transcode`."""
         programs = self._programs
         outputs: list[Output | None] = []
         refused: list[int] = []

@@ -32,6 +32,7 @@ from heddle.wire.plan import (
     Spliced,
     Text,
     Union,
+    Walk,
     WirePlan,
 )
 
@@ -113,6 +114,7 @@ def tested_in(plan: WirePlan) -> frozenset[int]:
 
 
 def calls_used_often(plan: WirePlan) -> frozenset[int]:
+    """Calls that are mentioned more than once."""
     uses = Counter(node.call for node in nodes(plan) if isinstance(node, Holds | Spliced | Key))
     return frozenset(call for call, count in uses.items() if count > 1 and call != UNSET)
 
@@ -146,18 +148,15 @@ def reaches_out(plan: WirePlan) -> bool:
 
 
 def folds_of(walk: Any) -> tuple[Fold, ...]:
+    """Those of all arrays in a walk."""
     return tuple(node for node in nodes(walk) if isinstance(node, Fold))
 
 
 def set_often(plan: WirePlan) -> set[int]:
     """Marks that are set in several places: no one position is theirs."""
-    times = Counter(
-        getattr(node, name)
-        for node in nodes(plan.walk)
-        for name in ("begin", "end", "content")
-        if getattr(node, name, UNSET) != UNSET
-    )
-    return {mark for mark, count in times.items() if count > 1}
+    walked = (node for node in nodes(plan) if isinstance(node, Walk))
+    times = Counter(getattr(node, name, UNSET) for node in walked for name in ("begin", "end", "content"))
+    return {mark for mark, count in times.items() if count > 1 and mark != UNSET}
 
 
 def index_numbers(plan: WirePlan) -> frozenset[int]:

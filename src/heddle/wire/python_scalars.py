@@ -171,7 +171,7 @@ class ScalarWriter:
         self.end_run(at)
         bound = 10**walk.digits
         limit = self._named(f"TEN_{walk.digits}", bound)
-        most = (bound.bit_length() - 1) // 8  # so many bytes hold no number of more digits
+        most = bound.bit_length() // 8  # so many bytes hold no number of more digits
         if walk.size:
             return self._fixed_decimal(at, name, walk.size, "" if walk.size <= most else limit)
         after = self._short(at, least=1, most=min(most, SHORT))

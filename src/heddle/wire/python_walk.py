@@ -34,9 +34,6 @@ from heddle.wire.python_scalars import ScalarWriter
 _TIMES: Final = tuple(range(count) for count in range(64))
 """To run over a range that is there costs half of what it costs to make one first."""
 
-_CHAIN: Final = 16
-"""`elif` nests in Python's own compiler: a longer chain is written as one `if` after the other."""
-
 NAMES: Final[dict[str, Any]] = {**python_scalars.NAMES, "TIMES": _TIMES, "block_at": runtime.block_at}
 
 
@@ -170,7 +167,6 @@ class WalkWriter(ScalarWriter):
     def loop(self, items: Walk, at: Place, item_bytes: int, total: str = "") -> Iterator[Loop]:
         """Opens the loops over the blocks of a list that begins at `at`, and over their items. `total`: a variable
         that gets the number of all items."""
-        self._unset(set_in(items).marks & self.tested)
         if self._begins_runs(items):
             self.begin_run(at)
         else:
@@ -221,8 +217,7 @@ class WalkWriter(ScalarWriter):
         before, goes_on = self.run, self.run or self._begins_runs(walk.branches)
         for number, branch in enumerate(walk.branches):
             self.run = before
-            word = "elif" if number and len(walk.branches) <= _CHAIN else "if"
-            with self.source.block(f"{word} {index} == {number}:"):
+            with self.source.block(f"{'elif' if number else 'if'} {index} == {number}:"):
                 self._unset(tested - set_in(branch).marks)
                 end = self._value(branch, at, depth + 1)
                 if goes_on and not self.run:
