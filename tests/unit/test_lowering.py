@@ -184,6 +184,8 @@ CONDITIONS: list[tuple[str, Condition, str]] = [
     ("always present", present("id"), "instructions"),
     ("number", above("price", 0), "instructions"),
     ("numbers of two scales", below("price", take("cost")), "instructions"),
+    ("constant first", above(constant(3), take("count")), "instructions"),
+    ("constant moment first", below(constant(datetime(2024, 1, 1, tzinfo=UTC)), take("seen")), "instructions"),
     ("sum", above(add("price", "count"), 1), "instructions"),
     ("sum that may be too large", above(add("big", "count"), 1), "call"),
     ("day", below("day", date(2024, 4, 1)), "instructions"),
@@ -225,6 +227,12 @@ def test_a_condition_leaves_out_what_the_object_path_leaves_out(condition: Condi
     given.agree(given.written(*VALUES))
 
 
+def test_a_condition_that_is_known_is_not_asked() -> None:
+    assert one_field("string", "id", all_of()).wire_plan().when is None
+    assert one_field("string", "id", present("id")).wire_plan().when is None
+    assert one_field("string", "id", any_of()).wire_plan().when == wire.AnyOf(())
+
+
 def test_only_the_part_of_a_condition_that_needs_python_is_called() -> None:
     found = one_field("string", "id", all_of(equals("stage", "PAID"), equals(upper("id"), "O-1"))).wire_plan()
     assert found.when == wire.All((wire.AmongNumbers(0, (1,)), wire.Holds(0)))
@@ -257,6 +265,23 @@ def test_a_record_whose_fields_are_all_copied_is_copied_whole_and_with_its_neigh
     )
     assert [type(emit) for emit in given.wire_plan().emits] == [wire.Copy]
     given.agree(given.written({"id": "i", "first": {"a": "x", "b": 5}, "second": {"c": 7}, "last": "l"}))
+
+
+UNIONS: list[tuple[str, Any, Any, list[Any], str]] = [
+    ("told apart by class", ["null", "long", "string"], None, [None, 5, "x"], "copied"),
+    ("in another order", ["null", "long", "string"], ["string", "null", "long"], [None, 5, "x"], "instructions"),
+    ("into a wider one", ["long", "string"], ["string", "null", "boolean", "long"], [5, "x"], "instructions"),
+    ("not told apart", ["null", "int", "long"], None, [None, 5, 2**40], "call"),
+    ("records", [schema("A", a="int"), schema("B", b="int")], [schema("C", a="int"), schema("D", b="int")],
+     [{"a": 1}, {"b": 2}], "call"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("node", "into", "held", "way"), [u[1:] for u in UNIONS], ids=[u[0] for u in UNIONS])
+def test_a_union_is_copied_where_every_value_tells_its_branch(node: Any, into: Any, held: list[Any], way: str) -> None:
+    given = one_field(into or node, "u", source=schema("Source", id="string", u=node))
+    assert given.way() == way
+    given.agree(given.written(*({"id": "i", "u": value} for value in held)))
 
 
 def lines_to(item: dict[str, Any], rule: Any, of: Any = "lines") -> Between:

@@ -100,6 +100,15 @@ def test_bounds_of_what_is_computed_are_those_of_the_object_path() -> None:
     assert [output is None for output in outputs] == [False, True, False, True, *[False] * 5]
 
 
+def test_a_rule_that_permits_less_than_its_target_is_held_to_what_it_permits() -> None:
+    narrow = one_field(decimal(5, 2), add("price", "count"))
+    wide = one_field(decimal(14, 4), "price")
+    given = Between(narrow.source, wide.target, narrow.plan)
+    prices = [Decimal("996.99"), Decimal("997.00"), Decimal("-1002.99"), Decimal("-1003.00")]
+    outputs = given.agree(given.written(*(ORDER_VALUE | {"price": price} for price in prices)))
+    assert [output is None for output in outputs] == [False, True, False, True]
+
+
 def test_when_is_asked_before_a_field_refuses() -> None:
     given = one_field("string", required("note"), equals("stage", "NEW"))
     values = [ORDER_VALUE, ORDER_VALUE | {"stage": "NEW"}, ORDER_VALUE | {"stage": "NEW", "note": "n"}]

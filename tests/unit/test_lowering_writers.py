@@ -11,17 +11,11 @@ from lowering_support import (
     one_field,
     shout,
 )
-from mapping_support import (
-    array,
-    null_or,
-    schema,
-    symbols,
-)
+from mapping_support import DATE, LOCAL, MICROS, MILLIS, UUID_TEXT, array, null_or, schema, symbols
 
 from heddle.contracts.encode_reference import encode_reference
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.parser import parse_schema
-from heddle.contracts.schema import Record
 from heddle.contracts.shapes import DictShape
 from heddle.mapping import (
     call,
@@ -38,6 +32,7 @@ from heddle.mapping import (
     when,
 )
 from heddle.wire import plan as wire
+from heddle.wire.python_engine import PythonEngine
 
 THING = schema(
     "Thing",
@@ -70,11 +65,12 @@ def thing(*without: str, **fields: Any) -> dict[str, Any]:
 
 def by(writer: dict[str, Any], **changes: Any) -> bytes:
     """A record as a writer of this schema wrote it."""
-    node = parse_schema(writer)
-    assert isinstance(node, Record)
     known = {**THING_VALUE, **changes}
-    value = {field.name: known[field.name] for field in node.fields}
-    return OTHER_WRITER + encode_reference(node, DictShape(), DEFAULT_LIMITS, value)
+    return encoded(writer, {field["name"]: known[field["name"]] for field in writer["fields"]})
+
+
+def encoded(writer: dict[str, Any], value: dict[str, Any]) -> bytes:
+    return OTHER_WRITER + encode_reference(parse_schema(writer), DictShape(), DEFAULT_LIMITS, value)
 
 
 ROW = schema("OutRow", a="string", b="int")
@@ -173,3 +169,52 @@ def test_a_default_that_may_be_changed_is_new_in_each_call() -> None:
     given = one_field("string", call(spoilt, "tags"), source=source, other=schema("Source", id="string"))
     values = [OTHER_WRITER + b"\x02a"] * 3
     assert [out and out[1][-1:] for out in given.agree(values)] == [b"2", b"2", b"2"]
+
+
+CLOCKS = schema(
+    "Clocks", id="string", day=DATE, at=MILLIS, seen=MICROS, local=LOCAL,
+    clock={"type": "int", "logicalType": "time-millis"}, fine={"type": "long", "logicalType": "time-micros"},
+)  # fmt: skip
+DAY_MS = 86_400_000
+EDGES: list[tuple[str, int, int]] = [
+    ("day", -719_162, 2_932_896),
+    ("at", -719_162 * DAY_MS, 2_932_897 * DAY_MS - 1),
+    ("seen", -719_162 * DAY_MS * 1000, 2_932_897 * DAY_MS * 1000 - 1),
+    ("local", -719_162 * DAY_MS, 2_932_897 * DAY_MS - 1),
+    ("clock", 0, DAY_MS - 1),
+    ("fine", 0, DAY_MS * 1000 - 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "first", "last"), EDGES)
+def test_a_moment_that_python_has_not_is_refused_though_it_would_be_copied(name: str, first: int, last: int) -> None:
+    """A writer may say plain numbers where the contract says dates and times."""
+    types = {field["name"]: field["type"] for field in CLOCKS["fields"]}
+    plain = schema("Clocks", **{n: t["type"] if isinstance(t, dict) else t for n, t in types.items()})
+    given = between(CLOCKS, source=CLOCKS, other=plain, **{field: field for field in types})
+    known = {"id": "i", **dict.fromkeys(types.keys() - {"id"}, 0)}
+    values = [encoded(plain, known | {name: number}) for number in (first - 1, first, last, last + 1)]
+    assert [type(emit) for emit in given.wire_plan(OTHER_WRITER).emits] == [wire.Copy]
+    assert [output is None for output in given.agree(values)] == [True, False, False, True]
+
+
+def test_a_number_of_more_bits_than_its_type_is_refused_though_it_would_be_copied() -> None:
+    source = schema("Source", id="string", n="int")
+    given = one_field("int", "n", source=source, other=source)
+    values = [OTHER_WRITER + b"\x02i" + number for number in (b"\xfe\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x10")]
+    assert [output is None for output in given.agree(values)] == [False, True]
+
+
+def test_a_uuid_that_the_codec_would_spell_otherwise_is_left_to_it() -> None:
+    source = schema("Source", id="string", u=UUID_TEXT)
+    given = one_field(UUID_TEXT, "u", source=source, other=schema("Source", id="string", u="string"))
+    found = given.lowered(OTHER_WRITER)
+    assert found.plan is not None
+    engine = PythonEngine()
+    engine.add(OTHER_WRITER, found.plan, found.functions, given.writer.frame)
+    spelt = ["12345678-1234-5678-1234-56781234abcd", "12345678-1234-5678-1234-56781234ABCD", "x" * 36]
+    values = [encoded(schema("Source", id="string", u="string"), {"id": "i", "u": text}) for text in spelt]
+    assert engine.transcode(values)[1] == [1, 2]
+    outputs, failures = given.objects.transcode(values)
+    assert [failure.index for failure in failures] == [2]
+    assert outputs[0] == outputs[1]
