@@ -91,7 +91,8 @@ def _report(options: argparse.Namespace, filled: dict[str, Any], results: dict[s
             f"{labels[side]:<34}{statistics.median(seconds):>10.2f}{max(seconds):>11.2f}"
             f"{LIMITS_S[side]:>9.0f}{rss:>14.0f}"
         )
-    write_result("dead_letters", {**vars(options), **filled, **results})
+    sizes = {"entries": options.entries, "versions_of_each": options.versions, "partitions": options.partitions}
+    write_result("dead_letters", {**sizes, **filled, **results})
 
 
 def fill(options: argparse.Namespace) -> dict[str, Any]:

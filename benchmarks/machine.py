@@ -50,5 +50,6 @@ def write_result(name: str, figures: dict[str, Any]) -> None:
         "versions": versions(),
         "load": round(os.getloadavg()[0], 1),
     }
+    assert not about.keys() & figures.keys()
     path.write_text(json.dumps(about | figures, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")

@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from benchmarks.lab import ROOT
 from benchmarks.machine import OUT
 
 PAGE, README = ROOT / "docs" / "reference" / "benchmarks.md", ROOT / "README.md"
+
+WIDTH = 120
 
 Figures = dict[str, Any]
 
@@ -45,11 +48,11 @@ def filled(page: str, name: str, text: str) -> str:
 
 
 def written(figures: Figures, write: Callable[[Figures], Iterator[str]]) -> str:
+    """Paragraphs are wrapped, tables are not."""
     versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
-    about = (
-        f"{figures['date'][:10]}; {figures['machine'].partition(', Python')[0]}, load {figures['load']}; {versions}."
-    )
-    return "\n".join([about, "", *write(figures), ""])
+    machine, _, _ = figures["machine"].partition(", Python")
+    lines = [f"{figures['date'][:10]}; {machine}, load {figures['load']}; {versions}.", "", *write(figures), ""]
+    return "\n".join(line if line.startswith("|") else fill(line, WIDTH, break_on_hyphens=False) for line in lines)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -95,8 +98,10 @@ def headlines(found: Mapping[str, Figures]) -> str:
 
 
 def codec(figures: Figures) -> Iterator[str]:
-    yield f"{figures['records']:,} orders of {figures['value_bytes']} bytes, batches of {figures['batch']:,}, "
-    yield f"{figures['rounds']} interleaved rounds. µs of CPU a record; the last column is by hand / this, least ones."
+    yield (
+        f"{figures['records']:,} orders of {figures['value_bytes']} bytes, batches of {figures['batch']:,}, "
+        f"{figures['rounds']} interleaved rounds. µs of CPU a record; the last column is by hand / this, least ones."
+    )
     yield ""
     rows = (
         (
@@ -114,15 +119,17 @@ def codec(figures: Figures) -> Iterator[str]:
 def worker(figures: Figures) -> Iterator[str]:
     sides = {name: side for name, side in figures.items() if isinstance(side, dict) and "runs" in side}
     runs = len(next(iter(sides.values()))["runs"])
-    yield f"{figures['records']:,} orders of {figures['value_bytes']} bytes, up to {figures['batch']:,} a transaction; "
-    yield f"medians of {runs} runs."
+    native = "" if "native" in sides else " The native engine was not installed."
+    yield (
+        f"{figures['records']:,} orders of {figures['value_bytes']} bytes, up to {figures['batch']:,} a transaction; "
+        f"medians of {runs} runs.{native}"
+    )
     yield ""
-    copy = sides.get("copy")
     rows = (
         (
             side["label"],
             f"{side['cpu_us_per_record']:.1f}",
-            f"{figures['ratios'].get(f'{name}/copy', {}).get('median', 1):.2f}" if copy else "",
+            f"{figures['ratios'][f'{name}/copy']['median']:.2f}" if f"{name}/copy" in figures["ratios"] else "",
             f"{side['records_per_s']:,.0f}",
             f"{side['rss_mib']:.0f}",
         )
@@ -153,8 +160,10 @@ def scale(figures: Figures) -> Iterator[str]:
     killed = figures["killed"]
     if killed:
         yield ""
-        yield f"Two workers, one killed (-9) with {killed['through_when_killed']:,} of {killed['records']:,} orders "
-        yield "through: every output was there once and equal to the reference, every bad order in the dead letters."
+        yield (
+            f"Two workers, one killed (-9) with {killed['through_when_killed']:,} of {killed['records']:,} orders "
+            "through: every output was there once and equal to the reference, every bad order in the dead letters."
+        )
 
 
 def latency(figures: Figures) -> Iterator[str]:
@@ -167,10 +176,12 @@ def latency(figures: Figures) -> Iterator[str]:
             f"{row['records_per_s']:,.0f}",
             *(f"{row[side][figure]:.1f}" for figure in ("p50_ms", "p99_ms") for side in ("copy", "heddle")),
             f"{row['p99_ratio']:.2f}",
+            f"{row['late_p99_ms']:.1f}",
         )
         for row in figures["rows"]
     )
-    heads = ("profile, share", "records/s", "copy p50", "heddle p50", "copy p99", "heddle p99", "p99, times")
+    times = ("copy p50", "heddle p50", "copy p99", "heddle p99", "p99, times", "offered late, p99")
+    heads = ("profile, share", "records/s", *times)
     yield from table(heads, rows)
 
 
@@ -192,8 +203,10 @@ def sql(figures: Figures) -> Iterator[str]:
 
 def gateway(figures: Figures) -> Iterator[str]:
     median = figures["median"]
-    yield f"{figures['deliveries']:,} signed deliveries of {figures['body_bytes']:,} bytes over "
-    yield f"{figures['connections']} connections, each answered after the broker's acknowledgement."
+    yield (
+        f"{figures['deliveries']:,} signed deliveries of {figures['body_bytes']:,} bytes over "
+        f"{figures['connections']} connections, each answered after the broker's acknowledgement."
+    )
     yield ""
     row = (
         f"{median['per_cpu_second']:,.0f}",
@@ -205,7 +218,8 @@ def gateway(figures: Figures) -> Iterator[str]:
 
 
 def dead_letters(figures: Figures) -> Iterator[str]:
-    yield f"{figures['entries']:,} entries, {figures['versions']} versions of each, {figures['partitions']} partitions."
+    versions, partitions = figures["versions_of_each"], figures["partitions"]
+    yield f"{figures['entries']:,} entries in {partitions} partitions, {versions} versions of each."
     yield ""
     rows = (
         (

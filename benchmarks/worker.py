@@ -21,6 +21,9 @@ RATIOS = {
     "python/copy": "Python engine / copy",
     "native/copy": "native engine / copy",
     "fastavro/copy": "by hand / copy",
+    "objects/copy": "object path / copy",
+    "continue/copy": "order=continue / copy",
+    "unaudited/copy": "no audit trail / copy",
     "fastavro/python": "by hand / Python engine",
     "fastavro/native": "by hand / native engine",
     "objects/python": "object path / Python engine",
@@ -88,13 +91,9 @@ def _report(
             ],
         )
     )
-    print()
-    print(
-        table(
-            ("CPU, pair by pair", "median", "from", "to"),
-            [(RATIOS[n], *(f"{r[figure]:.2f}" for figure in ("median", "low", "high"))) for n, r in ratios.items()],
-        )
-    )
+    if ratios:
+        rows = [(RATIOS[n], *(f"{r[figure]:.2f}" for figure in ("median", "low", "high"))) for n, r in ratios.items()]
+        print("\n" + table(("CPU, pair by pair", "median", "from", "to"), rows))
     figures: dict[str, Any] = {
         "records": options.records,
         "batch": options.batch,
