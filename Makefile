@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check native native-test faults bench bench-worker bench-codec bench-scale bench-latency bench-sql \
-	bench-gateway bench-dlq bench-report install lock types clean
+.PHONY: demo test check native native-test faults bench bench-worker bench-codec bench-objects bench-scale bench-latency \
+	bench-sql bench-gateway bench-dlq bench-report install lock types clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -34,6 +34,9 @@ bench-worker: $(INSTALLED)
 
 bench-codec: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.codec
+
+bench-objects: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.objects
 
 bench-scale: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.scale

@@ -116,6 +116,19 @@ def codec(figures: Figures) -> Iterator[str]:
     yield from table(("codec", "least", "median", "with ids and headers, least", "times as fast"), rows)
 
 
+def objects(figures: Figures) -> Iterator[str]:
+    yield (
+        f"{figures['records']:,} orders of {figures['value_bytes']} bytes, batches of {figures['batch']:,}, "
+        f"{figures['rounds']} interleaved rounds. µs of CPU a record, least ones."
+    )
+    yield ""
+    rows = (
+        (side["label"], f"{side['min_us']:.1f}", f"{figures['encode'][name]['min_us']:.1f}")
+        for name, side in figures["decode"].items()
+    )
+    yield from table(("", "bytes to objects", "objects to bytes"), rows)
+
+
 def worker(figures: Figures) -> Iterator[str]:
     sides = {name: side for name, side in figures.items() if isinstance(side, dict) and "runs" in side}
     runs = len(next(iter(sides.values()))["runs"])
@@ -239,6 +252,7 @@ def dead_letters(figures: Figures) -> Iterator[str]:
 PARTS: dict[str, Callable[[Figures], Iterator[str]]] = {
     "worker": worker,
     "codec": codec,
+    "objects": objects,
     "scale": scale,
     "latency": latency,
     "sql": sql,
