@@ -223,6 +223,15 @@ class OffsetLostError(BrokerError):
     exit_code = 6
 
 
+class PositionLostError(HeddleError):
+    """A source cannot go on where it was: what comes next is gone upstream, or upstream is another one. To go on all the
+    same would be a silent gap."""
+
+    failure_class = FailureClass.OURS
+    code = "position-lost"
+    exit_code = 6
+
+
 class BrokerDownError(BrokerError):
     code = "broker-down"
     exit_code = 5

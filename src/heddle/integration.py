@@ -123,6 +123,68 @@ class Source(Component, ABC):
         """The events of one raw record. What it raises parks that record."""
 
 
+class Pulled(Protocol):
+    """One raw record that a source went and got, not converted yet.
+
+    `key`: its entity as `tenant/entity` (`heddle.event.entity_key`); what is of one key stays in order. `id`: the same
+    whenever it is pulled again, and nobody else's in this source."""
+
+    @property
+    def key(self) -> bytes: ...
+
+    @property
+    def id(self) -> str: ...
+
+    def drafts(self) -> Iterable[Draft[Any]]:
+        """Its events. What it raises diverts the record into the raw topic, where it is parked."""
+
+    def pack(self) -> bytes:
+        """As the raw topic keeps it: enough to make the same events of it later, in another process."""
+
+
+class Pull(NamedTuple):
+    """What one call brought. `position`: where to go on after it, JSON of at most 100 KiB that only its kind reads. No
+    records and a new position: time has passed upstream, and there is nothing to tell."""
+
+    records: Sequence[Pulled]
+    position: bytes
+
+
+class Puller(Protocol):
+    """A pulled source's open end, used by one thread: the leader's.
+
+    Every method raises `DependencyDownError` while upstream does not answer (the worker waits, and begins again at the
+    last position), and `AuthError` when it refuses us (the worker stops)."""
+
+    def begin(self, position: bytes | None) -> None:
+        """Go on behind a position; None where there is none yet. Raises `PositionLostError` when upstream cannot: there
+        would be a gap."""
+
+    def pull(self, max_records: int, max_wait_s: float) -> Pull | None:
+        """What comes next, at most about so many records; None when nothing came in time."""
+
+    def confirm(self, position: bytes) -> None:
+        """All up to here is in Kafka for good, or was before: upstream may forget it."""
+
+    def close(self) -> None:
+        """Let go. Nothing is confirmed by it."""
+
+
+class PulledSource(Source):
+    """A source that Heddle goes to. Events and position are one Kafka transaction, and upstream is told after it.
+
+    One process at a time pulls: the owner of the only partition of `position_topic`. A record that does not convert
+    goes to the raw topic, with those of its key that come after it, until it is settled there."""
+
+    @property
+    def position_topic(self) -> str:
+        return f"{self.name}.position"
+
+    @abstractmethod
+    def open(self) -> Puller:
+        """Connect, resolving secrets now. Raises `DependencyDownError` or `AuthError`."""
+
+
 class Flow(Component, Generic[R, W]):
     """One input topic, a handler, one output topic, exactly once.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from heddle.contracts import AvroCodec, Codec, Contract, Registry, contract_of
+from heddle.contracts import AvroCodec, Registry, contract_of
 from heddle.delivery.async_step import AsyncStep
 from heddle.delivery.classify import Classifier
+from heddle.delivery.drafts import Drafts
 from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
 from heddle.delivery.sink_step import SinkStep
 from heddle.delivery.steps import Emitter, Step
@@ -23,10 +24,7 @@ def open_step(component: Component, project: str, code_digest: str, registry: Re
     Raises `DependencyDownError` (registry or target does not answer) and `UsageError` (schemas not applied)."""
     match component:
         case Source():
-            contracts: dict[type, tuple[Contract, Codec[Any]]] = {
-                kind: (contract_of(kind), AvroCodec[Any](contract_of(kind), registry)) for kind in component.emits
-            }
-            return ConvertStep(component, contracts, code_digest)
+            return ConvertStep(component, Drafts(component, registry, code_digest), code_digest)
         case Flow():
             return _flow_step(component, project, code_digest, registry, settings)
         case Sink():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from heddle.broker.log import Outgoing, Record
-from heddle.contracts import Codec, Contract
+from heddle.broker.log import Record
+from heddle.contracts import Codec
 from heddle.delivery.attempts import Attempts
 from heddle.delivery.classify import Classifier, interruption
+from heddle.delivery.drafts import Drafts
 from heddle.delivery.steps import Budget, Emitter, NoFence, Result, Run, listed, parsed_headers, run_in_order
-from heddle.errors import ContractError, UsageError
-from heddle.event import Draft, Event, Identity, Lineage, event_headers, event_time
+from heddle.event import Event
 from heddle.integration import Flow, Source
 from heddle.mapping.transcoder import Transcoder
 from heddle.on_failure import holds_keys
@@ -73,39 +73,19 @@ class FunctionStep(NoFence):
 class ConvertStep(NoFence):
     """A source's raw records to contract events, whose identity is the vendor's."""
 
-    def __init__(self, source: Source, contracts: dict[type, tuple[Contract, Codec[Any]]], digest: str) -> None:
+    def __init__(self, source: Source, drafts: Drafts, digest: str) -> None:
         self.digest = digest
         self._source = source
-        self._contracts = contracts
+        self._drafts = drafts
         self._by_key = holds_keys(source.order)
         self._attempts = Attempts.of(source.on_failure, self.longest_call_s)
-        self._revision = f"{digest[:16]}.0"
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
         return run_in_order(records, budget, self._by_key, lambda _, record: self._one(record), self._attempts)
 
     def _one(self, record: Record) -> Result:
         traceparent = parsed_headers(record).traceparent
-        return [self._event(draft, traceparent) for draft in self._source.convert_record(record)]
-
-    def _event(self, draft: Draft[Any], traceparent: bytes | None) -> Outgoing:
-        try:
-            contract, codec = self._contracts[type(draft.value)]
-        except KeyError:
-            raise UsageError(
-                f"{self._source.name} yields {type(draft.value).__name__}, which is not in emits=",
-                hint="add it to emits=",
-            ) from None
-        identity = Identity(f"/sources/{self._source.name}", draft.id)
-        headers = event_headers(
-            identity,
-            contract.name,
-            _time_of(draft).encode(),
-            Lineage(self._revision, identity).pack(),
-            traceparent,
-            [],
-        )
-        return Outgoing(contract.topic, contract.key_of(draft.value), codec.encode(draft.value), headers)
+        return [self._drafts.event(draft, traceparent) for draft in self._source.convert_record(record)]
 
 
 def caller(flow: Flow[Any, Any]) -> Callable[[Record, Any], Any]:
@@ -128,10 +108,3 @@ def event_of(record: Record, value: Any) -> Event[Any]:
         parsed.traceparent,
         parsed.extra,
     )
-
-
-def _time_of(draft: Draft[Any]) -> str:
-    try:
-        return event_time(draft.time)
-    except ValueError as error:
-        raise ContractError(str(error), path="time") from error
