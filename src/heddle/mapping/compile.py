@@ -60,13 +60,13 @@ def compile_plan(plan: Plan) -> Compiled:
     return _compiled(writer, f"<mapping {plan.source} to {plan.target}>")
 
 
-def compile_part(part: Rule | Condition, target: str) -> Callable[[Native], Any]:
-    """A function for one rule or condition over the source, which makes the target path `target`."""
+def compile_part(part: Rule | Condition, target: str, label: str) -> Callable[[Native], Any]:
+    """A function for one rule, which makes the target path `target`, or for a condition, where that is empty."""
     writer = _Composer()
-    place = Place(("source",)).making(target)
-    value = writer.value(part, place) if isinstance(part, Rule) else writer.condition(part, place)
+    place = Place(("source",))
+    value = writer.value(part, place.making(target)) if isinstance(part, Rule) else writer.condition(part, place)
     writer.line(f"return {value}")
-    return _compiled(writer, f"<rule of {target}>").function
+    return _compiled(writer, f"<mapping {label}, {target or 'when'}>").function
 
 
 def _compiled(writer: _Composer, file: str) -> Compiled:

@@ -42,10 +42,10 @@ class Reached(NamedTuple):
 
 @dataclass(slots=True)
 class Calls:
-    """The calls of one plan, and their functions."""
+    """The calls of one plan, and their functions. `label`: of which contracts, for tracebacks."""
 
     root: Slot
-    contract: str
+    label: str
     limits: Limits
     calls: list[wire.Call] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
@@ -71,13 +71,13 @@ class Calls:
         moved = _moved(part, 0, reached)
         slots = {_name(known.path): known.slot for known in reached if known.slot is not None}
         decoders = {
-            name: compile_decoder(slot.action, DictShape(), self.limits, 0, f"{self.contract} {name}")
+            name: compile_decoder(slot.action, DictShape(), self.limits, 0, f"{self.label} {name}")
             for name, slot in slots.items()
         }
         defaults = {_name(known.path): known.default for known in reached if known.default is not None}
         arguments = tuple(wire.Argument(slot.begin, slot.end) for slot in slots.values())
         self.calls.append(wire.Call(arguments, _does(part, target)))
-        self.functions.append(_function(decoders, defaults, compile_part(moved, target), finish))
+        self.functions.append(_function(decoders, defaults, compile_part(moved, target, self.label), finish))
         return len(self.calls) - 1
 
     def forget(self, count: int) -> None:

@@ -94,7 +94,7 @@ class _Lowering(Writes):
         self._target = target
         self._root = Slot(action, Registers())
         self._levels: Levels = (Wire(self._root),)
-        self._calls = Calls(self._root, source.name, limits)
+        self._calls = Calls(self._root, f"{source.name} to {target.name}", limits)
         self._ways: dict[str, Way] = {}
         self._unasked = ""
 
