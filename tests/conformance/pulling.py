@@ -142,7 +142,7 @@ class Pulling:
     def converter(self) -> Worker:
         step = ConvertStep(self.source, cast("Drafts", self.drafts), "0" * 64)
         return Worker(
-            self.scene.subscription, step, self.scene.broker, Settings(), audit_key=AUDIT_KEY,
+            self.scene.subscription, step, self.scene.broker, Settings.model_validate({}), audit_key=AUDIT_KEY,
             operators=self.scene.operators,
         )  # fmt: skip
 

@@ -140,10 +140,10 @@ def test_what_does_not_convert_is_parked_and_its_key_waits_and_all_others_flow(p
     states = [(state, why) for state, _, why in pulling.scene.unresolved()]
     assert states[0] == ("dead", "contract")
     assert [state for state, _ in states[1:]] == ["waiting", "waiting"]
-    pulling.upstream.add(("a", "v5"), ("b", "v6"))
-    pulling.pull_all(worker)
     worker.close()
-    successor = pulling.copy("1")  # who restores which keys are diverted
+    successor = pulling.copy("1")  # who restores from entries alone which keys are diverted
+    pulling.upstream.add(("a", "v5"), ("b", "v6"))
+    pulling.pull_all(successor)
     pulling.upstream.add(("a", "v7"), ("b", "v8"))
     pulling.pull_all(successor)
     assert pulling.outputs() == ["1:v1", "3:v3", "6:v6", "8:v8"]
@@ -188,6 +188,42 @@ def test_a_source_that_does_not_answer_is_begun_again_where_it_was(pulling: Pull
     pulling.pull_all(worker)
     assert pulling.upstream.opened == 3
     worker.close()
+    assert pulling.outputs() == numbered(pulling)
+
+
+def test_a_registry_that_is_down_diverts_nothing(pulling: Pulling) -> None:
+    pulling.upstream.add(("k", "v0"), ("k", "v1"))
+    down = [True]
+
+    def ask(_: str) -> None:
+        if down:
+            down.clear()
+            raise DependencyDownError("registry away")
+
+    pulling.drafts.before = ask
+    worker = pulling.copy()
+    pulling.pull_all(worker)
+    assert worker.counts.by_outcome[Outcome.DIVERTED] == 0
+    worker.close()
+    assert pulling.outputs() == numbered(pulling)
+
+
+def test_what_a_dead_leader_could_not_confirm_its_successor_does(pulling: Pulling) -> None:
+    pulling.upstream.add(("k", "v0"))
+
+    def crash(step: str) -> None:
+        if step == "confirm":
+            raise Crash
+
+    pulling.upstream.hook = crash
+    worker = pulling.copy()
+    with pytest.raises(Crash):
+        pulling.turns(worker, lambda: False, "it crashes")
+    pulling.upstream.hook = lambda _: None
+    worker.abandon()
+    successor = pulling.copy()
+    pulling.pull_all(successor)
+    successor.close()
     assert pulling.outputs() == numbered(pulling)
 
 
