@@ -7,7 +7,6 @@ included, from before the first poll to the last commit; start-up of Python is n
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -206,7 +205,6 @@ def heddle(job: Job) -> Result:
         from benchmarks.unaudited import Unaudited
 
         worker._trail = Unaudited(job.name, job.topic, subscription.audit_topic, "bench", b"")
-    gc.freeze()
     meter = Meter()
 
     def watch() -> None:
