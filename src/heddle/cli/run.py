@@ -9,8 +9,9 @@ import typer
 
 from heddle.cli.main import app
 from heddle.errors import UsageError
-from heddle.integration import Component
+from heddle.integration import Component, PulledSource
 from heddle.local import die_with_parent
+from heddle.operations.pulling import pull
 from heddle.operations.supervise import Child, Supervisor, held, worker_command
 from heddle.operations.work import work
 from heddle.project import Project, load_project
@@ -19,6 +20,7 @@ from heddle.sources.webhook import WebhookSource
 from heddle.telemetry.logs import configure_logs
 
 GATEWAY = "gateway"
+PULL = ".pull"
 
 Instance = Annotated[str | None, typer.Option(help="Stable name of this copy; workers on other hosts need their own.")]
 
@@ -28,7 +30,8 @@ def run(
     names: Annotated[list[str] | None, typer.Argument(help="Components, and `gateway`. Default: all of them.")] = None,
     instance: Instance = None,
 ) -> None:
-    """Run workers and the gateway, one process each.
+    """Run workers and the gateway, one process each. A source that is pulled has two: `NAME.pull` goes to it, `NAME`
+    converts what did not convert there.
 
     What dies is started again with a growing delay, and the log says why it died. SIGTERM drains.
 
@@ -54,6 +57,10 @@ def worker(name: str, instance: Instance = None) -> None:
         from heddle.sources.gateway import run_gateway  # the HTTP server is for this one process
 
         run_gateway(webhook_sources(project), settings)
+    elif name.endswith(PULL):
+        source = project.component(name.removesuffix(PULL))
+        assert isinstance(source, PulledSource)
+        pull(source, project, settings)
     else:
         work(project.component(name), project, settings)
 
@@ -79,4 +86,5 @@ def _chosen(project: Project, names: list[str]) -> list[str]:
     chosen = list(dict.fromkeys(names)) or everything
     if not chosen:
         raise UsageError("nothing is declared to run", hint="write a file in producers/, topologies/ or consumers/")
-    return chosen
+    pulled = {source.name for source in project.sources if isinstance(source, PulledSource)}
+    return [process for name in chosen for process in ([name + PULL, name] if name in pulled else [name])]

@@ -1,4 +1,4 @@
-"""The topics that a project declares: its contracts', its sources' raw ones, and three beside each subscription's."""
+"""The topics that a project declares: of contracts, of sources (raw records, positions), and three per subscription."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Final
 
 from heddle.broker.log import TopicSpec
 from heddle.contracts import Contract
+from heddle.delivery.pull import MAX_POSITION_BYTES
 from heddle.delivery.subscription import Subscription, subscription_of
 from heddle.errors import UsageError
+from heddle.integration import PulledSource
 from heddle.project import Project
 from heddle.settings import Settings
 
@@ -60,6 +62,8 @@ def _inputs(project: Project, contracts: Sequence[Contract], settings: Settings)
             "max.message.bytes": str(settings.gateway_max_body_bytes + HEADERS_BYTES),
         }
         yield TopicSpec(source.raw_topic, partitions, replication, config | _durability(settings))
+        if isinstance(source, PulledSource):
+            yield TopicSpec(source.position_topic, 1, replication, _POSITION_CONFIG | _durability(settings))
 
 
 def own_topics(subscription: Subscription, source: TopicSpec, settings: Settings) -> Iterator[TopicSpec]:
@@ -72,6 +76,13 @@ def own_topics(subscription: Subscription, source: TopicSpec, settings: Settings
     for name, config in configs.items():
         config = config | {"message.timestamp.type": "LogAppendTime"} | _durability(settings)
         yield TopicSpec(name, source.partitions, source.replication, config)
+
+
+_POSITION_CONFIG = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(4 * 2**20),
+    "max.message.bytes": str(MAX_POSITION_BYTES + ENVELOPE_BYTES),
+}
 
 
 def _dead_letter_config(source: TopicSpec) -> dict[str, str]:

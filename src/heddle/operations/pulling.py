@@ -1,0 +1,24 @@
+"""The body of the process that pulls a source."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+from heddle.broker.kafka import KafkaBroker
+from heddle.contracts import ConfluentRegistry
+from heddle.delivery.drafts import Drafts
+from heddle.delivery.pull import PullWorker
+from heddle.integration import PulledSource
+from heddle.project import Project, sources_digest
+from heddle.settings import Settings, need
+
+
+def pull(source: PulledSource, project: Project, settings: Settings) -> None:
+    """Blocks until SIGTERM or SIGINT; raises what `PullWorker.run` raises."""
+    need(settings, "bootstrap_servers", "registry_url")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    drafts = Drafts(source, ConfluentRegistry(settings), sources_digest(project.root))
+    PullWorker(source, drafts, KafkaBroker(settings), settings).run(stop)
