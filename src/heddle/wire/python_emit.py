@@ -18,6 +18,7 @@ from heddle.wire.plan import (
     Key,
     Lookup,
     Number,
+    Part,
     Pick,
     Raw,
     Refuse,
@@ -39,7 +40,7 @@ NAMES: Final[dict[str, Any]] = {
     "NUMBERS": tuple(runtime.zigzag(number, 32) for number in range(64)),
     **{
         name: getattr(runtime, name)
-        for name in ("digits", "decimal", "escaped", "fixed_decimal", "length", "row_of", "zigzag")
+        for name in ("digits", "decimal", "escaped", "escaped_twice", "fixed_decimal", "length", "row_of", "zigzag")
     },
 }
 
@@ -196,15 +197,16 @@ class EmitWriter:
         if self.walker.entity_name:
             entity = self.walker.entity_name
         elif len(key.entities) == 1:
-            entity = self._escaped(self.expressions.parts(key.entities[0]))
+            entity = self._escaped(key.entities[0], "escaped")
         else:
-            inner = ", ".join(f"escaped({self.expressions.parts(parts)})" for parts in key.entities)
-            entity = f'escaped(b"/".join(({inner},)))'
+            # Joined by '/' after the first time, so that this is escaped once.
+            entity = f'b"%2F".join(({", ".join(self._escaped(parts, "escaped_twice") for parts in key.entities)}))'
         if key.tenant is None:
             return f'b"default/" + {entity}'
-        return f'{self._escaped(self.expressions.parts(key.tenant))} + b"/" + {entity}'
+        return f'{self._escaped(key.tenant, "escaped")} + b"/" + {entity}'
 
-    def _escaped(self, text: str) -> str:
+    def _escaped(self, parts: tuple[Part, ...], how: str) -> str:
         name = self.source.fresh("k")
-        self.source.add(f"{name} = {text}", f"if {name}.strip(UNRESERVED): {name} = escaped({name})")
+        self.source.add(f"{name} = {self.expressions.parts(parts)}")
+        self.source.add(f"if {name}.strip(UNRESERVED): {name} = {how}({name})")
         return name
