@@ -29,6 +29,7 @@ AT_ID = 1
 
 _LINEAGE_VERSION = b"1"
 _LINEAGE_START = b"1;"
+_SEMICOLON = ord(";")
 _SPECVERSION = (SPECVERSION, b"1.0")
 _NO_ID = (ID, b"")
 _TRACE_START = b"00-"
@@ -140,13 +141,18 @@ def _base32(data: bytes) -> bytes:
 
 
 def _base32_of_each(digests: list[bytes]) -> list[bytes]:
-    """All digests as one number of 40-bit groups, four to a digest. A shift brings the same five of these bits to the
-    end of every group at once; of each group's last byte the letters look at five bits and no more."""
-    size = len(digests) * _PADDED_BYTES
-    number = int.from_bytes(b"".join([digest + _PADDING for digest in digests]), "big")
-    text = bytearray(size // 5 * 8)
-    for place in range(8):
-        text[place::8] = (number >> 35 - 5 * place).to_bytes(size, "big")[4::5]
+    """`_base32`, a column at a time: of all groups of five bytes, which are eight characters, the first bytes,
+    the second, and so on. A character is some bits of one byte, or the last of one and the first of the next."""
+    padded = _PADDING.join([*digests, b""])
+    columns = [padded[place::5] for place in range(5)]
+    size = len(columns[0])
+    text = bytearray(size * 8)
+    for place, (column, bits, next_bits) in enumerate(_CHARACTERS):
+        values = columns[column].translate(bits)
+        if next_bits is not None:
+            rest = columns[column + 1].translate(next_bits)
+            values = (int.from_bytes(values, "big") | int.from_bytes(rest, "big")).to_bytes(size, "big")
+        text[place::8] = values
     letters = bytes(text.translate(_LETTERS))
     return [letters[start : start + 26] for start in range(0, len(letters), _PADDED_BYTES // 5 * 8)]
 
@@ -154,9 +160,19 @@ def _base32_of_each(digests: list[bytes]) -> list[bytes]:
 _ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [bytes((high, low)) for high in _ALPHABET for low in _ALPHABET]
 _SHIFTS = range(120, -1, -10)
+_LETTERS = _ALPHABET.ljust(256)
 _PADDED_BYTES = 20
 _PADDING = bytes(_PADDED_BYTES - _DIGEST_BYTES)
-_LETTERS = _ALPHABET * 8
+
+
+def _character(place: int) -> tuple[int, bytes, bytes | None]:
+    """Of one of the eight: its column, its bits by that column's byte, and what the byte of the next column adds."""
+    column, skipped = divmod(5 * place, 8)
+    bits = bytes(byte << skipped >> 3 & 31 for byte in range(256))
+    return column, bits, bytes(byte >> 11 - skipped for byte in range(256)) if skipped > 3 else None
+
+
+_CHARACTERS = [_character(place) for place in range(8)]
 
 
 def entity_key(entity_id: str, tenant: str = "default") -> bytes:
@@ -173,7 +189,7 @@ def event_time(moment: datetime) -> str:
 
 def valid_traceparent(value: bytes | None) -> bool:
     """Whether `value` is a W3C trace context, version 00."""
-    return value is not None and value[:3] == _TRACE_START and value.translate(_AS_ZERO) == _TRACE_SHAPE
+    return value is not None and value.startswith(_TRACE_START) and value.translate(_AS_ZERO) == _TRACE_SHAPE
 
 
 def event_headers(
@@ -221,6 +237,7 @@ class HeaderTemplate:
         """For parents whose headers are our seven, in the order in which we write them, and nothing else; None for all
         others. One loop, because a batch of a thousand has seven thousand headers."""
         own_source, own_type, revision, begun = self._source, self._type, self._revision, list[Begun | None]()
+        before_root = b""  # mostly the same all through a batch: one version of one flow has made it
         for headers in each:
             begun.append(None)
             try:
@@ -229,13 +246,16 @@ class HeaderTemplate:
                 continue
             if (
                 first == SPECVERSION and second == ID and third == SOURCE and fourth == TYPE and time[0] == TIME
-                and sixth == LINEAGE and trace[0] == TRACEPARENT
-                and event_id and source and time[1] and lineage and lineage[:2] == _LINEAGE_START
-                and (cut := lineage.find(b";", 2)) > 0 and b";" in (root := lineage[cut + 1 :])
-                and (parent := trace[1]) and parent[:3] == _TRACE_START and parent.translate(_AS_ZERO) == _TRACE_SHAPE
+                and sixth == LINEAGE and trace[0] == TRACEPARENT and event_id and source and time[1] and lineage
+                and (parent := trace[1]) and parent.startswith(_TRACE_START)
+                and parent.translate(_AS_ZERO) == _TRACE_SHAPE
             ):  # fmt: skip
-                made = [_SPECVERSION, _NO_ID, own_source, own_type, time, (LINEAGE, revision + root), trace]
-                begun[-1] = source, event_id, made
+                if not before_root or not lineage.startswith(before_root):
+                    before_root = _before_root(lineage)
+                root = lineage[len(before_root) :]
+                if before_root and _SEMICOLON in root:
+                    made = [_SPECVERSION, _NO_ID, own_source, own_type, time, (LINEAGE, revision + root), trace]
+                    begun[-1] = source, event_id, made
         return begun
 
 
@@ -292,6 +312,11 @@ def parse_headers(headers: RawHeaders, topic: str, partition: int, offset: int, 
         trace if valid_traceparent(trace) else None,
         extra,
     )
+
+
+def _before_root(lineage: bytes) -> bytes:
+    """Version and revision of a packed lineage; empty where there are none that we know."""
+    return lineage[: lineage.find(b";", 2) + 1] if lineage.startswith(_LINEAGE_START) else b""
 
 
 def _is_ours(name: str) -> bool:

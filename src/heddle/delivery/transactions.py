@@ -134,9 +134,12 @@ class Transactions:
 
     def _commit_transaction(self) -> None:
         """An answer that is lost leaves the commit unknown: ask again, else exit and let a successor decide."""
-        for attempt in stamina.retry_context(on=CommitUnknownError, attempts=COMMIT_TRIES, timeout=None):
-            with attempt:
-                self._producer.commit(TIMEOUT_S)
+        try:
+            return self._producer.commit(TIMEOUT_S)
+        except CommitUnknownError:
+            for attempt in stamina.retry_context(on=CommitUnknownError, attempts=COMMIT_TRIES - 1, timeout=None):
+                with attempt:
+                    self._producer.commit(TIMEOUT_S)
 
     def _report(self, settlement: Settlement) -> None:
         causes: Counter[str] = Counter()

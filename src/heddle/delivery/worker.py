@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Protocol
 
 import structlog
@@ -28,6 +28,7 @@ from heddle.delivery.command import Action
 from heddle.delivery.desk import Desk
 from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Envelope
+from heddle.delivery.garbage import collected_between_batches
 from heddle.delivery.judge import Judge
 from heddle.delivery.metadata import Counts
 from heddle.delivery.patience import WAIT_MAX_S, Patience, growing_delays
@@ -133,9 +134,10 @@ class Worker:
         """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
         self.open(stop)
         try:
-            with contextlib.suppress(_Stopped):
+            with contextlib.suppress(_Stopped), collected_between_batches() as collect:
                 while not stop.is_set():
-                    self.turn()
+                    if self.turn():
+                        collect()
             self._log.info("stopped", **self._outcomes())
         finally:
             self.close()
@@ -252,9 +254,11 @@ class Worker:
         group = self._consumer.group_metadata()
         self._follow()
         owned = self._assignment.owned
-        records = [record for record in records if record.partition in owned and record.partition not in self._full]
-        for record in records:
-            owned[record.partition].consumed = record.offset + 1
+        taken, lasts = owned.keys() - self._full.keys(), {record.partition: record.offset for record in records}
+        if not lasts.keys() <= taken:
+            records = [record for record in records if record.partition in taken]
+        for partition in lasts.keys() & taken:
+            owned[partition].consumed = lasts[partition] + 1
         if self._assignment.pending:
             self._handshake(group)
         return Batch(self._room.fitting(records, group), group)
@@ -405,12 +409,11 @@ class Worker:
 
     def _within_bytes(self, records: list[Record]) -> int:
         """How many of them, at least one, one transaction may hold, so that it stays within memory and time."""
-        size = 0
-        for index, record in enumerate(records):
-            size += len(record.value or b"")
-            if size > self._settings.batch_max_bytes and index:
-                return index
-        return len(records)
+        sizes = [len(record.value or b"") for record in records]
+        if sum(sizes) <= self._settings.batch_max_bytes:
+            return len(records)
+        fitting = sum(size <= self._settings.batch_max_bytes for size in accumulate(sizes))
+        return max(fitting, 1)
 
     # Telling
 

