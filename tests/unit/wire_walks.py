@@ -42,8 +42,8 @@ WALKS: Final = (
     copying(
         "date",
         p.Integer(32, DAY_LOW, DAY_HIGH, begin=2, end=3),
-        tuple(num(n) for n in (0, -1, 20_000, 100, DAY_LOW, DAY_HIGH)),
-        tuple(num(n) for n in (DAY_LOW - 1, DAY_HIGH + 1, INT_MIN, INT_MAX)),
+        tuple(num(n) for n in (0, -1, 100, 8_191, 8_192, 20_000, -20_000, 2**20 - 1, 2**20, DAY_LOW, DAY_HIGH)),
+        tuple(num(n) for n in (DAY_LOW - 1, -800_000, -(2**20), DAY_HIGH + 1, INT_MIN, INT_MAX)),
     ),
     copying(
         "time of day",

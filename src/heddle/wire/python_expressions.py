@@ -109,8 +109,10 @@ class Expressions:
                 sides = value_of(condition.left, self.source), value_of(condition.right, self.source)
                 return f"{sides[0]} {condition.relation} {sides[1]}"
             case AmongTexts():
-                values = self.source.constant("TEXTS", frozenset(condition.values))
-                return f"{self.content(condition)} in {values}"
+                content = self.content(condition)
+                if len(condition.values) == 1:
+                    return f"{content} == {bytes_of(condition.values[0], self.source)}"
+                return f"{content} in {self.source.constant('TEXTS', frozenset(condition.values))}"
             case AmongNumbers():
                 return f"n{condition.number} in {self.source.constant('NUMBERS', frozenset(condition.values))}"
             case Holds():

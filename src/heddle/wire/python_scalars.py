@@ -115,7 +115,7 @@ class ScalarWriter:
             return after
         if bounds and (size := _usual_bytes(walk)):
             self.end_run(at)
-            self.source.add(f"if {_is_long(at, size)}: {after} = {at + size}")
+            self.source.add(f"if {_is_usual(at, size, walk)}: {after} = {at + size}")
         else:
             self.source.add(f"if d[{at}] < {_one_byte_end(walk) if bounds else 128}: {after} = {at + 1}")
         with self.source.block("else:"), self.interruption(at, after):
@@ -207,18 +207,22 @@ class ScalarWriter:
 
 
 def _usual_bytes(walk: Integer) -> int:
-    """The most bytes of a number that is within the bounds whatever it is, if most numbers have so many: six for a
-    timestamp in milliseconds (1935 to 2039), eight in microseconds (828 to 3111). 0 where there is no such rule."""
+    """The most bytes of a number that is within the bounds whatever it is, unless it is negative. Most numbers have
+    so many: three for a date (1992 to 4840), six for a timestamp in milliseconds (1970 to 2039), eight in microseconds
+    (1978 to 3111). 0 for a time of day: what is usual of these may be too late."""
     assert walk.low is not None
     assert walk.high is not None
-    safe = min(-walk.low, walk.high + 1).bit_length() // 7
-    return safe if safe > 4 else 0
+    return (walk.high + 1).bit_length() // 7 if walk.low < 0 else 0
 
 
-def _is_long(at: Place, size: int) -> str:
-    """Whether a number has just so many bytes: all but the last have their high bit set, and the last is not 0."""
+def _is_usual(at: Place, size: int, walk: Integer) -> str:
+    """Whether a number has just so many bytes (all but the last have their high bit set, and the last is not 0) and is
+    within the bounds. One whose first byte is odd is negative."""
+    assert walk.low is not None
     mask = int.from_bytes(b"\x80" * size, "big")
-    return f"number_in(d[{at}:{at + size}]) & {mask} == {mask - 128} and d[{at + (size - 1)}]"
+    least = -1 << 7 * size - 1
+    odd = 0 if walk.low <= least else 1 << 8 * (size - 1)
+    return f"number_in(d[{at}:{at + size}]) & {mask | odd} == {mask - 128} and d[{at + (size - 1)}]"
 
 
 def _one_byte_end(walk: Integer) -> int:
