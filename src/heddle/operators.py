@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from heddle.errors import UsageError
-from heddle.secrets import state_dir
+from heddle.root import state_dir
 
 FILE = "operators.toml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

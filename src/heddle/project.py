@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 
 from heddle.errors import HeddleError, UsageError
 from heddle.integration import Component, Flow, Sink, Source
+from heddle.root import find_root, read_config
 
 ROLE_FOLDERS = ("producers", "topologies", "consumers")
 
@@ -51,30 +51,6 @@ class Project:
     @property
     def state_dir(self) -> Path:
         return self.root / ".heddle"
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The nearest folder upwards whose pyproject.toml has a [tool.heddle] table."""
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if "project" in read_config(folder):
-            return folder
-    raise UsageError(
-        f"{here} is not inside a Heddle project",
-        hint='change into one, or add [tool.heddle] with project = "name" to pyproject.toml',
-    )
-
-
-def read_config(root: Path) -> dict[str, Any]:
-    """The [tool.heddle] table of a folder's pyproject.toml, or nothing."""
-    try:
-        text = (root / "pyproject.toml").read_text(encoding="utf-8")
-        table = tomllib.loads(text).get("tool", {}).get("heddle", {})
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{root / 'pyproject.toml'}: {error}") from error
-    return table if isinstance(table, dict) else {}
 
 
 def load_project(start: Path | None = None) -> Project:

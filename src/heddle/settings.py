@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from heddle.errors import UsageError
-from heddle.secrets import state_dir
+from heddle.root import state_dir
 
 
 class Settings(BaseSettings):

@@ -21,7 +21,8 @@ from heddle.operations.dead_letter_topics import DeadLetterTopics
 from heddle.operations.declared import declared_topics
 from heddle.operations.plan import Item, Plan, State, make_plan
 from heddle.operations.plan import apply as apply_plan
-from heddle.project import find_root, load_project
+from heddle.project import load_project
+from heddle.root import find_root
 from heddle.settings import load_settings, need
 from heddle.telemetry.logs import configure_logs
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from heddle.cli.main import app, errors, out
 from heddle.operators import FILE, Operators, entry_of, make_key, private_names
-from heddle.project import find_root
+from heddle.root import find_root
 
 operators_app = typer.Typer(no_args_is_help=True, help="Operators: whose signature a subscription's workers accept.")
 app.add_typer(operators_app, name="operators")

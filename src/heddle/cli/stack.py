@@ -25,7 +25,7 @@ from heddle.local.logs import Line, follow, last_lines
 from heddle.local.state import clear_state, data_dir, write_secrets, write_state
 from heddle.operations.dead_letters.jobs import os_user
 from heddle.operators import prepare_local
-from heddle.project import find_root, read_config
+from heddle.root import find_root, read_config
 from heddle.settings import load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]

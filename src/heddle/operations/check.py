@@ -13,7 +13,8 @@ from heddle.contracts.contract import contract_files
 from heddle.contracts.types import stale
 from heddle.errors import HeddleError
 from heddle.integration import Component, Flow, Sink, Source
-from heddle.project import ROLE_FOLDERS, Project, find_root, load_project
+from heddle.project import ROLE_FOLDERS, Project, load_project
+from heddle.root import find_root
 from heddle.secrets import Secret
 
 

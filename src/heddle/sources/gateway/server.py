@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from heddle.errors import HeddleError, UsageError
-from heddle.secrets import state_dir as default_state_dir
+from heddle.root import state_dir as default_state_dir
 from heddle.settings import Settings, need
 from heddle.sources.gateway.app import Gateway, gateway_app
 from heddle.sources.gateway.http1 import BoundedHttp, HeadLimits

@@ -1,0 +1,1 @@
+"""One file per provider: its options, and how it is asked."""
