@@ -45,6 +45,11 @@ class Place:
     name: str
     offset: int = 0
 
+    @property
+    def may_be_unset(self) -> bool:
+        """Whether it is a mark's own variable, and not just a position."""
+        return self.name.startswith("m")
+
     def __add__(self, more: int) -> Place:
         return Place(self.name, self.offset + more)
 
@@ -157,7 +162,7 @@ class Expressions:
             return "None"
         first = self.marks[argument.first]
         data = f"d[{first}:{self.marks[argument.last]}]"
-        return data if not first.name.startswith("m") else f"{data} if {first} >= 0 else None"
+        return f"{data} if {first} >= 0 else None" if first.may_be_unset else data
 
     def text(self, parts: tuple[Part, ...]) -> list[str]:
         """A length, and the parts."""
@@ -195,12 +200,6 @@ class Size:
         self.times[begin.name] -= 1
 
     def __str__(self) -> str:
-        terms = [f" + {term}" for term in self.more]
-        for name, times in self.times.items():
-            if name and times:
-                terms.append(f" {'+' if times > 0 else '-'} {name}" + (f" * {abs(times)}" if abs(times) > 1 else ""))
-        # A minus sign never comes first: the constant does where there is no other.
-        plus = sorted(terms, key=lambda term: term.startswith(" -"))
-        text = "".join(plus) + (f" + {self.constant}" if self.constant > 0 else f" - {-self.constant}")
-        text = text.removesuffix(" - 0")
-        return text.removeprefix(" + ") if text.startswith(" + ") else text.strip() or "0"
+        added = [*self.more, *filter(None, (+self.times).elements())]
+        taken = filter(None, (-self.times).elements())
+        return " + ".join([*added, str(self.constant)]) + "".join(f" - {name}" for name in taken)
