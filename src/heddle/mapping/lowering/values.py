@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from heddle.contracts.resolution import ReadEnum, ReadScalar, ReadUnion
-from heddle.mapping.lower_slots import Slot, Unlowered, is_null
+from heddle.mapping.lowering.slots import Slot, Unlowered, is_null
 from heddle.mapping.rules import Condition, Rule
 from heddle.wire import plan as wire
 

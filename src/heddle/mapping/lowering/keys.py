@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from heddle.contracts.metadata import Metadata
-from heddle.mapping.lower_rules import stepped
-from heddle.mapping.lower_slots import Unlowered
-from heddle.mapping.lower_texts import said
-from heddle.mapping.lower_values import Refused, Tree, leaves
+from heddle.mapping.lowering.rules import stepped
+from heddle.mapping.lowering.slots import Unlowered
+from heddle.mapping.lowering.texts import said
+from heddle.mapping.lowering.values import Refused, Tree, leaves
 from heddle.mapping.rules import Build, Rule
 from heddle.wire import plan as wire
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from heddle.mapping.lower_pieces import Either, ForEach, Piece, Span
+from heddle.mapping.lowering.pieces import Either, ForEach, Piece, Span
 from heddle.wire import plan as wire
 
 

@@ -10,14 +10,14 @@ from heddle.contracts.resolution import ReadArray, ReadRecord
 from heddle.contracts.schema import Array, Fixed, Node, Primitive, Record, Union
 from heddle.contracts.shapes import DictShape
 from heddle.errors import ContractError
-from heddle.mapping import lower_values as values
-from heddle.mapping.lower_conditions import Conditions, condition_of
-from heddle.mapping.lower_copies import branch_for, class_of, is_copy
-from heddle.mapping.lower_numbers import as_amount, moment, rescaled
-from heddle.mapping.lower_pieces import Either, ForEach, Piece, Span, merged
-from heddle.mapping.lower_rules import stepped
-from heddle.mapping.lower_slots import Unlowered
-from heddle.mapping.lower_values import (
+from heddle.mapping.lowering import values
+from heddle.mapping.lowering.conditions import Conditions, condition_of
+from heddle.mapping.lowering.copies import branch_for, class_of, is_copy
+from heddle.mapping.lowering.numbers import as_amount, moment, rescaled
+from heddle.mapping.lowering.pieces import Either, ForEach, Piece, Span, merged
+from heddle.mapping.lowering.rules import stepped
+from heddle.mapping.lowering.slots import Unlowered
+from heddle.mapping.lowering.values import (
     TRUE,
     Amount,
     Fork,

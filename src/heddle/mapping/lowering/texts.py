@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heddle.mapping.lower_numbers import as_amount
-from heddle.mapping.lower_slots import Unlowered
-from heddle.mapping.lower_values import (
+from heddle.mapping.lowering.numbers import as_amount
+from heddle.mapping.lowering.slots import Unlowered
+from heddle.mapping.lowering.values import (
     NOTHING,
     Fixed,
     Fork,

@@ -13,8 +13,8 @@ from heddle.contracts.resolution import ReadFixed, ReadScalar
 from heddle.contracts.schema import Logical
 from heddle.contracts.values import EPOCH, EPOCH_ORDINAL, INT_MAX, INT_MIN, LOCAL_EPOCH, LONG_MAX, LONG_MIN
 from heddle.mapping import numbers
-from heddle.mapping.lower_slots import Slot, Unlowered
-from heddle.mapping.lower_values import Amount, Fixed, Leaf, Tree, Wire, each_value, spread
+from heddle.mapping.lowering.slots import Slot, Unlowered
+from heddle.mapping.lowering.values import Amount, Fixed, Leaf, Tree, Wire, each_value, spread
 from heddle.mapping.rules import Apply, typed
 from heddle.mapping.types import decimal_of, is_integer
 from heddle.wire import plan as wire

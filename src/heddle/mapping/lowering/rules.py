@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from heddle.contracts.resolution import ReadArray, ReadMap, ReadRecord
 from heddle.contracts.values import default_value
-from heddle.mapping.lower_numbers import amounts, as_amount, computed, total
-from heddle.mapping.lower_slots import Unlowered
-from heddle.mapping.lower_texts import joined
-from heddle.mapping.lower_values import (
+from heddle.mapping.lowering.numbers import amounts, as_amount, computed, total
+from heddle.mapping.lowering.slots import Unlowered
+from heddle.mapping.lowering.texts import joined
+from heddle.mapping.lowering.values import (
     FALSE,
     NOTHING,
     REFUSED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from heddle.mapping.lower_slots import Slot
+from heddle.mapping.lowering.slots import Slot
 from heddle.wire import plan as wire
 
 

@@ -18,7 +18,7 @@ from heddle.contracts.schema import Node
 from heddle.contracts.shapes import DictShape
 from heddle.contracts.values import default_value
 from heddle.mapping.compile import Native, compile_part
-from heddle.mapping.lower_slots import Slot, is_null
+from heddle.mapping.lowering.slots import Slot, is_null
 from heddle.mapping.rules import Branch, Condition, Each, Filter, First, Rule, Step, Take, Total
 from heddle.mapping.wording import asked, in_words
 from heddle.wire import plan as wire

@@ -14,15 +14,15 @@ from heddle.contracts.limits import DEFAULT_LIMITS, Limits
 from heddle.contracts.resolution import ReadRecord
 from heddle.contracts.schema import Node
 from heddle.mapping.document import rows_of
-from heddle.mapping.lower_calls import Calls
-from heddle.mapping.lower_conditions import condition_of
-from heddle.mapping.lower_keys import key_fields, key_of
-from heddle.mapping.lower_pieces import Piece, emits_of, merged
-from heddle.mapping.lower_registers import Renumbering
-from heddle.mapping.lower_slots import Registers, Slot, Unlowered, Unplanned, record_levels
-from heddle.mapping.lower_values import FALSE, TRUE, Levels, Made, Tree, Wire, fork
-from heddle.mapping.lower_ways import Way, way_of
-from heddle.mapping.lower_writes import Writes
+from heddle.mapping.lowering.calls import Calls
+from heddle.mapping.lowering.conditions import condition_of
+from heddle.mapping.lowering.keys import key_fields, key_of
+from heddle.mapping.lowering.pieces import Piece, emits_of, merged
+from heddle.mapping.lowering.registers import Renumbering
+from heddle.mapping.lowering.slots import Registers, Slot, Unlowered, Unplanned, record_levels
+from heddle.mapping.lowering.values import FALSE, TRUE, Levels, Made, Tree, Wire, fork
+from heddle.mapping.lowering.ways import Way, way_of
+from heddle.mapping.lowering.writes import Writes
 from heddle.mapping.plan import inner_rules
 from heddle.mapping.rules import Build, Condition, Constant, Each, Items, Plan, Rule, Take
 from heddle.wire import plan as wire

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from heddle.contracts.resolution import ReadEnum
-from heddle.mapping.lower_numbers import as_amount, moment, rescaled
-from heddle.mapping.lower_rules import Rules, decided
-from heddle.mapping.lower_slots import Unlowered
-from heddle.mapping.lower_values import (
+from heddle.mapping.lowering.numbers import as_amount, moment, rescaled
+from heddle.mapping.lowering.rules import Rules, decided
+from heddle.mapping.lowering.slots import Unlowered
+from heddle.mapping.lowering.values import (
     FALSE,
     REFUSED,
     TRUE,
