@@ -1,0 +1,1 @@
+"""PostgreSQL's changes as contract events: logical replication through `pgoutput`."""
