@@ -54,6 +54,11 @@ from heddle.mapping import (
 )
 from heddle.wire import plan as wire
 
+
+def broken(value: str) -> str:
+    raise ZeroDivisionError(value)
+
+
 BIG = {"big": 2**62, "lines": [LINE | {"quantity": 2**31 - 1}] * 3}
 REFUSED: list[tuple[str, Any, Any]] = [
     ("beside a null", null_or("string"), text(lookup("id", {"x": "y"}), take("note"))),
@@ -73,6 +78,10 @@ REFUSED: list[tuple[str, Any, Any]] = [
     ("in a list that is present", "string",
      choose(when(present(each("lines", required("discount"))), "x"), otherwise="y")),
     ("in a part of a join", null_or("string"), join(lookup("stage", {"NEW": "n"}), "note", by="-")),
+    ("in a function whose answer decides nothing", "string",
+     choose(when(any_of(equals(call(broken, "id"), "x"), present("count")), "x"), otherwise="y")),
+    ("in a function that is asked for null or null", null_or("string"),
+     choose(when(equals(call(broken, "id"), "x"), None), otherwise=None)),
     ("with 33 bits", "int", to_integer("big")),
     ("with too many digits", decimal(4, 2), add("price", "big")),
     ("with too many digits, rescaled", decimal(9, 4), add("price", "big")),

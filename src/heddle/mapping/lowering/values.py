@@ -137,9 +137,9 @@ def leaves(tree: Tree) -> Iterator[Leaf]:
 
 
 def fork(condition: wire.Condition, then: Tree, otherwise: Tree) -> Tree:
-    """Asks nothing twice on one way. Raises `Unlowered` for a tree that got too large."""
+    """Asks nothing twice on one way, and nothing in vain. Raises `Unlowered` for a tree that got too large."""
     then, otherwise = _assuming(then, condition, True), _assuming(otherwise, condition, False)
-    if then is otherwise:
+    if then is otherwise and not _may_refuse(condition):
         return then
     made = Fork(condition, then, otherwise)
     if sum(1 for _ in leaves(made)) > MAX_LEAVES:
@@ -155,7 +155,20 @@ def _assuming(tree: Tree, condition: wire.Condition, holds: bool) -> Tree:
     then, otherwise = (_assuming(inner, condition, holds) for inner in (tree.then, tree.otherwise))
     if then is tree.then and otherwise is tree.otherwise:
         return tree
-    return then if then is otherwise else Fork(tree.condition, then, otherwise)
+    in_vain = then is otherwise and not _may_refuse(tree.condition)
+    return then if in_vain else Fork(tree.condition, then, otherwise)
+
+
+def _may_refuse(condition: wire.Condition) -> bool:
+    """A call is made even where nothing depends on its answer: it may have none."""
+    match condition:
+        case wire.Holds():
+            return True
+        case wire.Not(of):
+            return _may_refuse(of)
+        case wire.All(of) | wire.AnyOf(of):
+            return any(map(_may_refuse, of))
+    return False
 
 
 def each_leaf(tree: Tree, change: Callable[[Leaf], Tree]) -> Tree:
