@@ -80,7 +80,8 @@ pub enum Walk {
     },
     Array {
         items: Box<Walk>,
-        item_bytes: usize,
+        #[serde(rename = "item_bytes")]
+        _item_bytes: IgnoredAny,
         begin: Mark,
         end: Mark,
         count: Number,

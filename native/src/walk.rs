@@ -69,11 +69,8 @@ impl Record<'_> {
                     at = next;
                     (begin, end)
                 }
-                Walk::Array { items, item_bytes, begin, end, count, folds } => {
+                Walk::Array { items, begin, end, count, folds, .. } => {
                     folds.iter().for_each(|fold| self.set_number(fold.number, 0));
-                    if *item_bytes == 0 && raw(self.data, at)?.0 != 0 {
-                        return None;
-                    }
                     let found;
                     (found, at) = self.blocks(at, |record, at| {
                         let next = record.walk(from_ref(items), at)?;
@@ -121,7 +118,7 @@ impl Record<'_> {
     }
 
     /// The blocks of an array or map, `item` by item: their number, and the position behind them. An item without
-    /// bytes is refused, so that no few bytes can keep this busy.
+    /// bytes is refused: so a block that claims more than the record has left comes to an end with the record.
     pub fn blocks(
         &mut self,
         mut at: usize,
@@ -138,18 +135,14 @@ impl Record<'_> {
             if count < 0 {
                 (_, at) = natural(self.data, at)?;
             }
-            let count = count.unsigned_abs();
-            if usize::try_from(count).ok()? > self.data.len() - at {
-                return None;
-            }
-            for _ in 0..count {
+            for _ in 0..count.unsigned_abs() {
                 let next = item(self, at)?;
                 if next == at {
                     return None;
                 }
                 at = next;
             }
-            items += count;
+            items += count.unsigned_abs();
         }
     }
 
