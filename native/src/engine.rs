@@ -90,7 +90,10 @@ fn one(plan: &Plan, frame: &Frame, record: &mut Record, arena: &mut Vec<u8>) -> 
     arena.truncate(start);
     match stop {
         Stop::Refused => Outcome::Refused,
-        Stop::Wants(_) => wanted(plan, record).map_or(Outcome::Refused, Outcome::Wants),
+        Stop::Wants(_) => match wanted(plan, record) {
+            Some(calls) if !calls.is_empty() => Outcome::Wants(calls),
+            _ => Outcome::Refused,
+        },
     }
 }
 

@@ -243,6 +243,20 @@ def test_writers_each_by_their_plan() -> None:
     assert results(engine, records[2:3]) == [(b"default/3", b"c")]  # type: ignore[arg-type]
 
 
+def test_every_call_has_its_function() -> None:
+    plan = w.plan(emits=(p.Spliced(0),), calls=(p.Call((), "test"),))
+    with pytest.raises(ValueError, match="0 functions for 1 calls"):
+        ready(w.Case("", plan, ()))
+
+
+def test_a_call_for_which_there_is_no_place_refuses_the_record() -> None:
+    each = p.Each(2, p.Text(), None, (p.Spliced(0),))
+    for emit in (each, p.Spliced(1)):
+        plan = w.plan(p.Array(p.Text(), 1, begin=2), emits=(emit,), calls=(p.Call((), "test"),))
+        engine = ready(w.Case("", plan, (), (lambda: b"",)))
+        assert results(engine, [w.WRITER + w.text("k") + w.listed(w.text("a"))]) == [w.REFUSED]
+
+
 def test_a_frame_has_five_bytes() -> None:
     with pytest.raises(ValueError, match="4 bytes"):
         heddle_native.Engine().with_plan(w.WRITER, w.plan(emits=()).json(), b"\0\0\0\1")

@@ -41,6 +41,8 @@ class NativeEngine:
 
     def add(self, writer: bytes, plan: WirePlan, functions: Sequence[Function], frame: bytes) -> None:
         """As `Engine.add`."""
+        if len(functions) != len(plan.calls):
+            raise ValueError(f"{len(functions)} functions for {len(plan.calls)} calls")
         self._plans = self._plans.with_plan(writer, plan.json(), frame)
         self._functions[writer] = functions
 
