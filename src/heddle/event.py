@@ -86,11 +86,13 @@ class Draft(Generic[T]):
     """One event as a source's converter yields it.
 
     `id` is the vendor's own event id, or `stable_id(...)` where the vendor has none; never random, never the clock.
-    `time` is when it happened, aware."""
+    `time` is when it happened, aware. `deletes` names a contract whose entity is gone: `value` is then a dict of the
+    fields that make its key, and the record is a tombstone, a key without a value."""
 
     value: T
     id: str
     time: datetime
+    deletes: type | None = None
 
 
 def stable_id(*parts: str) -> str:

@@ -24,16 +24,18 @@ class Drafts:
     def event(self, draft: Draft[Any], traceparent: bytes | None) -> Outgoing:
         """Raises `ContractError` for a value or a time that cannot be, `UsageError` for what the source does not
         emit."""
+        kind = draft.deletes or type(draft.value)
         try:
-            contract, codec = self._contracts[type(draft.value)]
+            contract, codec = self._contracts[kind]
         except KeyError:
             raise UsageError(
-                f"{self._name} yields {type(draft.value).__name__}, which is not in emits=", hint="add it to emits="
+                f"{self._name} yields {kind.__name__}, which is not in emits=", hint="add it to emits="
             ) from None
         identity = Identity(f"/sources/{self._name}", draft.id)
         lineage = Lineage(self._revision, identity).pack()
         headers = event_headers(identity, contract.name, _time_of(draft).encode(), lineage, traceparent, [])
-        return Outgoing(contract.topic, contract.key_of(draft.value), codec.encode(draft.value), headers)
+        value = None if draft.deletes else codec.encode(draft.value)
+        return Outgoing(contract.topic, contract.key_of(draft.value), value, headers)
 
 
 def _time_of(draft: Draft[Any]) -> str:

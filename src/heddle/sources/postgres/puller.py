@@ -1,0 +1,379 @@
+"""The open end of a capture: the stream, and snapshots merged into it, as records and positions."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from heddle.errors import HeddleError, Stop
+from heddle.event import stable_id
+from heddle.integration import Pull
+from heddle.secrets import Secret
+from heddle.sources.postgres.catalog import Publication, TableInfo, Types
+from heddle.sources.postgres.pgoutput import (
+    Begin,
+    Commit,
+    Delete,
+    Emitted,
+    Insert,
+    PgoutputError,
+    Relation,
+    Row,
+    Truncate,
+    Unchanged,
+    Update,
+    decode,
+)
+from heddle.sources.postgres.position import Position, Snapshot
+from heddle.sources.postgres.records import CapturedRow, row_key
+from heddle.sources.postgres.replication import Keepalive, Stream
+from heddle.sources.postgres.session import Session
+from heddle.sources.postgres.standing import Standing
+from heddle.sources.postgres.tables import Change, RowReader, Shape, Table, filled, key_places
+from heddle.sources.postgres.window import Streamed, Window, prefix_of, read_emitted
+
+HEARTBEAT_S = 10.0
+"""How often an idle capture moves its slot, tells that it lives, and looks whether slot and publication are whole."""
+
+LINGER_S = 0.02
+CHUNK_ROWS = 2_000
+RETRY_CHUNK_S = 0.2
+
+
+class Captured:
+    """A declared table in the stream, in the shape that its latest Relation message gave it."""
+
+    __slots__ = ("key_at", "only_key_at", "reader", "shape", "table")
+
+    def __init__(self, table: Table, shape: Shape) -> None:
+        self.table = table
+        self.shape = shape
+        self.reader = RowReader(table, shape)
+        self.key_at = key_places(shape)
+        self.only_key_at = self.key_at[0] if len(self.key_at) == 1 else -1
+
+    def key_of(self, row: Row) -> tuple[bytes | None, ...]:
+        """A key is never null, and the old row holds what is too large to be in the new one."""
+        return tuple([row[place] for place in self.key_at])  # type: ignore[misc]
+
+
+class CapturePuller:
+    """Implements `heddle.integration.Puller`, for a leader's one thread."""
+
+    def __init__(self, source: str, dsn: Secret, slot: str, publication: str, tables: dict[str, Table]) -> None:
+        self._source = source
+        self._slot = slot
+        self._publication = publication
+        self._tables = tables
+        self._log: FilteringBoundLogger = structlog.get_logger(source=source)
+        self._session = Session(source, dsn)
+        try:
+            self._stream = Stream(source, dsn)
+        except BaseException:
+            self._session.close()
+            raise
+        self._standing = Standing(source, slot, publication, tables, self._session)
+        self._types = Types(self._session)
+        self._prefix = prefix_of(slot)
+        self._relations: dict[int, Captured | None] = {}
+        self._reported: set[tuple[str, str]] = set()
+        self._streamed = Streamed()
+        self._window: Window | None = None
+        self._not_before_s = 0.0
+        self._transaction: Begin | None = None
+        self._ordinal = self._skipped = 0
+        self._records: list[CapturedRow] = []
+        self._failure: HeddleError | None = None
+        self._issued = b""
+        self._confirmed_lsn = 0
+        self._looked_s = self._told_s = time.monotonic()
+        self._is_urgent = self._news = False
+
+    # As the worker calls it
+
+    def begin(self, position: bytes | None) -> None:
+        published, self._infos = self._standing.preflight()
+        system = self._stream.identify()
+        known = None if position is None else Position.unpack(position)
+        if known is None:
+            known = self._standing.first(system, published, anew=position is not None)
+            self._log.info("captures through a slot", slot=self._slot, identity=known.slot.id)
+        else:
+            self._standing.verify_system(known, system)
+            self._standing.verify_slot(known, 0)
+            self._standing.verify_publication(known, published)
+            wider = self._standing.with_new_tables(known, published, f"added-{known.lsn:X}")
+            self._news, known, self._issued = wider != known, wider, position or b""
+        self._published: Publication = published
+        self._position = known
+        self._event_prefix = f"{known.slot.id}:"
+        self._stream.start(self._slot, known.lsn, self._publication)
+
+    def pull(self, max_records: int, max_wait_s: float) -> Pull | None:
+        if self._failure is not None:
+            raise self._failure
+        self._look()
+        if self._window is None and self._position.snapshots and time.monotonic() >= self._not_before_s:
+            self._open_window(self._position.snapshots[0])
+        self._records = records = list[CapturedRow]()
+        self._fill(max_records, max_wait_s)
+        if not records and not self._is_due():
+            return None
+        self._issued = self._here().pack()
+        self._is_urgent = False
+        return Pull(records, self._issued)
+
+    def confirm(self, position: bytes) -> None:
+        found = self._position if position == self._issued else Position.unpack(position)
+        if found is not None:
+            self._confirmed_lsn = max(self._confirmed_lsn, found.lsn)
+            self._tell()
+
+    def reached(self, lsn: int) -> bool:
+        """Whether all that committed before `lsn` has been pulled."""
+        return self._transaction is None and self._position.lsn >= lsn
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._stream.close()
+        self._session.close()
+
+    # Time
+
+    def _is_due(self) -> bool:
+        """Whether a position without records is worth a transaction: the first one, one that holds news of a snapshot,
+        and now and then one that frees WAL."""
+        if self._news or self._is_urgent or not self._issued:
+            return True
+        if time.monotonic() - self._told_s < HEARTBEAT_S:
+            return False
+        self._tell()
+        return self._position.lsn > self._confirmed_lsn
+
+    def _here(self) -> Position:
+        self._news = False
+        if self._transaction is None:
+            return replace(self._position, partial=None)
+        return replace(self._position, partial=(self._transaction.commit_lsn, self._ordinal))
+
+    def _look(self) -> None:
+        """Slot and publication may be changed while we stream."""
+        if time.monotonic() - self._looked_s < HEARTBEAT_S:
+            return
+        self._standing.verify_slot(self._position, self._confirmed_lsn)
+        self._standing.verify_publication(self._position, self._standing.publication())
+        self._looked_s = time.monotonic()
+
+    def _tell(self) -> None:
+        self._stream.confirm(self._confirmed_lsn)
+        self._told_s = time.monotonic()
+
+    # The stream
+
+    def _fill(self, max_records: int, max_wait_s: float) -> None:
+        """Until there are enough records, or none come. A failure behind good records waits for the next call."""
+        deadline_s = time.monotonic() + max_wait_s
+        records, read, handle = self._records, self._stream.read, self._handle
+        try:
+            while len(records) < max_records:
+                data = read(0.0)
+                if data is None:
+                    # Transactions come in bursts: a moment's wait makes one Kafka transaction of many.
+                    wait_s = LINGER_S if records else deadline_s - time.monotonic()
+                    if wait_s <= 0 or (data := read(wait_s)) is None:
+                        return
+                if type(data) is bytes:
+                    handle(data)
+                else:
+                    self._alive(data)  # type: ignore[arg-type]
+                    if self._is_urgent:
+                        return
+        except HeddleError as error:
+            if not records:
+                raise
+            self._failure = error
+
+    def _alive(self, keepalive: Keepalive) -> None:
+        if self._transaction is None and keepalive.end_lsn > self._position.lsn:
+            self._position = replace(self._position, lsn=keepalive.end_lsn)
+        if keepalive.is_urgent:
+            self._tell()
+            self._is_urgent = self._position.lsn > self._confirmed_lsn
+
+    def _handle(self, data: bytes) -> None:
+        message = decode(data)
+        kind = type(message)
+        if kind is Begin:
+            self._begin_transaction(message)  # type: ignore[arg-type]
+        elif kind is Commit:
+            self._transaction = None
+            self._position = replace(self._position, lsn=message.end_lsn, partial=None)  # type: ignore[union-attr]
+        elif kind is Relation:
+            self._relate(message)  # type: ignore[arg-type]
+        elif kind in (Insert, Update, Delete, Truncate, Emitted):
+            self._ordinal += 1
+            is_done = self._ordinal <= self._skipped
+            if kind is Insert:
+                self._inserted(message, is_done)  # type: ignore[arg-type]
+            elif kind is Update:
+                self._updated(message, is_done)  # type: ignore[arg-type]
+            elif kind is Delete:
+                self._deleted(message, is_done)  # type: ignore[arg-type]
+            elif not is_done:
+                if kind is Truncate:
+                    self._truncated(message)  # type: ignore[arg-type]
+                else:
+                    self._emitted(message)  # type: ignore[arg-type]
+
+    def _begin_transaction(self, begin: Begin) -> None:
+        partial = self._position.partial
+        self._transaction = begin
+        self._ordinal = 0
+        self._skipped = partial[1] if partial is not None and partial[0] == begin.commit_lsn else 0
+        self._streamed.add(begin.xid)
+        self._id_prefix = f"{self._event_prefix}{begin.commit_lsn:X}:"
+
+    def _relate(self, relation: Relation) -> None:
+        name = f"{relation.schema}.{relation.table}"
+        table = self._tables.get(name)
+        if table is None:
+            self._relations[relation.oid] = None
+            return
+        key = self._key_of(relation, name)
+        types = tuple(self._types.name(column.oid) for column in relation.columns)
+        shape = Shape(name, tuple(column.name for column in relation.columns), types, key)
+        captured = self._relations[relation.oid] = Captured(table, shape)
+        unknown = [column for column in captured.reader.unknown_columns if (name, column) not in self._reported]
+        if unknown:
+            self._reported.update((name, column) for column in unknown)
+            self._log.warning("columns that the contract does not know", table=name, columns=unknown)
+
+    def _key_of(self, relation: Relation, name: str) -> tuple[str, ...]:
+        """In the order of the index, as snapshots have it. A full identity marks every column, and names no key."""
+        flagged = {column.name for column in relation.columns if column.is_key}
+        if relation.identity == "f" or flagged == set(self._infos[name].key):
+            return self._infos[name].key
+        self._published, self._infos = self._standing.preflight()
+        known = self._infos[name].key
+        key = known if flagged == set(known) else tuple(c.name for c in relation.columns if c.name in flagged)
+        if self._window is not None and self._window.info.name == name and self._window.info.key != key:
+            self._window.is_stale = True
+        return key
+
+    def _captured(self, oid: int) -> Captured | None:
+        try:
+            return self._relations[oid]
+        except KeyError:
+            raise PgoutputError("a row came before its table's Relation message") from None
+
+    def _inserted(self, insert: Insert, is_done: bool) -> None:
+        captured = self._captured(insert.relation)
+        if captured is not None:
+            self._emit(captured, "insert", insert.new, is_done)
+
+    def _updated(self, update: Update, is_done: bool) -> None:
+        captured = self._captured(update.relation)
+        if captured is None:
+            return
+        old, new = update.old, update.new
+        if old is not None:
+            if update.old_is_full:
+                new = filled(new, old)
+            elif any(isinstance(new[place], Unchanged) for place in captured.key_at):
+                new = tuple([old[i] if i in captured.key_at else value for i, value in enumerate(new)])
+            if captured.reader.contract_key_moved(old, new):
+                self._emit(captured, "delete", old, is_done, "-")
+            elif self._window is not None and self._window.info.name == captured.shape.table:
+                self._window.changed(captured.key_of(old))
+        self._emit(captured, "update", new, is_done)
+
+    def _deleted(self, delete: Delete, is_done: bool) -> None:
+        captured = self._captured(delete.relation)
+        if captured is not None:
+            self._emit(captured, "delete", delete.old, is_done)
+
+    def _truncated(self, truncate: Truncate) -> None:
+        for oid in truncate.relations:
+            captured = self._relations.get(oid)
+            if captured is None:
+                continue
+            if captured.table.truncates == "stop":
+                self._ordinal -= 1  # it is not done: the next start meets it again
+                raise Stop(
+                    f"{self._source}: {captured.shape.table} was truncated; its rows are gone without a word each",
+                    hint="see to what is downstream, then declare truncates='ignore' and start the source again",
+                )
+            if self._window is not None and self._window.info.name == captured.shape.table:
+                self._window.rows.clear()
+
+    def _emit(self, captured: Captured, operation: str, row: Row, is_done: bool, suffix: str = "") -> None:
+        begin = self._transaction
+        assert begin is not None
+        key = captured.key_of(row)
+        window = self._window
+        if window is not None and window.info.name == captured.shape.table:
+            window.changed(key)
+        if is_done:
+            return
+        change = Change(operation, begin.commit_lsn, self._ordinal, begin.time_us)  # type: ignore[arg-type]
+        event_id = f"{self._id_prefix}{self._ordinal}{suffix}"
+        shape = captured.shape
+        self._records.append(CapturedRow(shape, captured.reader, row, change, event_id, row_key(shape.table, key)))
+
+    # Snapshots
+
+    def _open_window(self, snapshot: Snapshot) -> None:
+        info = self._fresh_info(snapshot.table)
+        published = self._published.tables[snapshot.table]
+        self._window = window = Window(snapshot, info)
+        columns = [column for column in published.columns if column in info.columns and column not in info.generated]
+        window.read(self._session, self._types, self._prefix, self._streamed, columns, published.row_filter, CHUNK_ROWS)
+
+    def _fresh_info(self, table: str) -> TableInfo:
+        """Columns come and go: as the table is now."""
+        self._published, self._infos = self._standing.preflight()
+        return self._infos[table]
+
+    def _emitted(self, emitted: Emitted) -> None:
+        content = read_emitted(emitted.content) if emitted.prefix == self._prefix else None
+        if content is None:
+            return
+        requested, table = content.get("snapshot"), content.get("table")
+        if isinstance(requested, str) and table in self._tables:
+            if all((each.id, each.table) != (requested, table) for each in self._position.snapshots):
+                asked = Snapshot(requested, str(table))
+                self._position = replace(self._position, snapshots=(*self._position.snapshots, asked))
+                self._news = True
+        elif self._window is not None and content.get("mark") == self._window.mark and self._transaction is not None:
+            if content.get("end") == "low":
+                self._window.low = self._transaction.commit_lsn, self._transaction.time_us
+            else:
+                self._close_window(self._window)
+
+    def _close_window(self, window: Window) -> None:
+        self._window = None
+        if window.is_stale or window.low is None:
+            self._not_before_s = time.monotonic() + RETRY_CHUNK_S
+            return
+        snapshot = window.snapshot
+        if window.rows:
+            table = self._tables[snapshot.table]
+            shape = Shape(snapshot.table, window.names, window.type_names, window.info.key)
+            reader = RowReader(table, shape)
+            change = Change("snapshot", window.low[0], 0, window.low[1])
+            slot_id = self._position.slot.id
+            for key, row in window.rows.items():
+                parts = [(value or b"").decode() for value in key]
+                event_id = stable_id(slot_id, snapshot.table, snapshot.id, *parts)
+                self._records.append(CapturedRow(shape, reader, row, change, event_id, row_key(snapshot.table, key)))
+        rest = self._position.snapshots[1:]
+        if window.is_last:
+            self._log.info("snapshot done", table=snapshot.table, snapshot=snapshot.id)
+        else:
+            rest = (replace(snapshot, after=window.after), *rest)
+        self._position = replace(self._position, snapshots=rest)
+        self._news = True

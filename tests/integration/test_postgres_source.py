@@ -1,0 +1,404 @@
+"""The PostgreSQL source against a real server: what is captured, in what order, and what stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postgres_source_harness import Capture, Database, contract_type, eventually, running_postgres
+
+from heddle.broker.log import Record
+from heddle.contracts import AvroCodec, MemoryRegistry, contract_of
+from heddle.errors import ContractError, PositionLostError, Stop, UsageError
+from heddle.local.postgres import Postgres
+from heddle.sources.postgres import Table, puller
+from heddle.sources.postgres.position import RESTART
+
+pytestmark = pytest.mark.stack
+
+FIELDS: list[dict[str, Any]] = [
+    {"name": "id", "type": "long", "doc": "Key."},
+    {"name": "name", "type": ["null", "string"], "default": None, "doc": "Name."},
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as started:
+        yield started
+
+
+@pytest.fixture
+def database(server: Postgres) -> Iterator[Database]:
+    made = Database(server)
+    made.run("create table item (id bigint primary key, name text)")
+    made.publish()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def item(tmp_path_factory: pytest.TempPathFactory) -> type[Any]:
+    return contract_type(tmp_path_factory.mktemp("contract"), "Item", FIELDS, ["id"])
+
+
+@pytest.fixture
+def capture(database: Database, item: type[Any]) -> Iterator[Capture]:
+    made = Capture(database.source(Table("public.item", emits=item)))
+    yield made
+    made.crash()
+
+
+def told(capture: Capture) -> list[tuple[Any, ...]]:
+    """Events as (id, name), tombstones as (id,)."""
+    return [(draft.value["id"],) if draft.deletes else (draft.value.id, draft.value.name) for draft in capture.drafts]
+
+
+def test_inserts_updates_deletes_and_a_key_change_come_in_order(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    database.run("insert into item values (1, 'a'), (2, 'b')")
+    database.run("update item set name = 'c' where id = 1")
+    database.run("update item set id = 3 where id = 2")
+    database.run("delete from item where id = 1")
+    capture.drain(database)
+    assert told(capture) == [(1, "a"), (2, "b"), (1, "c"), (2,), (3, "b"), (1,)]
+    assert len(set(capture.ids())) == 6
+    assert not capture.failures
+
+
+def test_rows_that_are_there_are_read_first_and_once(database: Database, capture: Capture) -> None:
+    database.run("insert into item select n, 'row ' || n from generate_series(1, 4500) n")
+    capture.drain(database)
+    assert len(capture.drafts) == 4500
+    assert len(set(capture.ids())) == 4500
+    capture.crash()
+    capture.drain(database)
+    assert len(capture.drafts) == 4500
+
+
+def test_a_crash_at_any_pull_loses_nothing_and_doubles_nothing(
+    database: Database, capture: Capture, item: type[Any]
+) -> None:
+    """The worker dies after a pull whose transaction did not commit."""
+    database.run("insert into item select n, 'old' from generate_series(1, 100) n")
+    capture.batch = 7
+    capture.once()
+    with database.connection.transaction():
+        database.run("update item set name = 'new ' || id where id % 2 = 0")
+        database.run("delete from item where id % 10 = 0")
+    for turn in range(45):
+        before, drafts = capture.position, len(capture.drafts)
+        capture.once(tell=False)
+        if turn % 3 == 0:
+            capture.position = before
+            del capture.drafts[drafts:]
+            capture.crash()
+    capture.drain(database)
+    rows = dict(database.run("select id, name from item"))
+    assert {value.id: value.name for value in capture.state(item).values()} == rows
+    assert len(set(capture.ids())) == len(capture.ids())
+
+
+def test_a_large_transaction_is_split_and_its_place_in_it_is_kept(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    database.run("insert into item select n, 'x' from generate_series(1, 5000) n")
+    ((confirmed,),) = database.run("select confirmed_flush_lsn from pg_replication_slots where database = %s",
+                                   database.name)  # fmt: skip
+    capture.batch = 1000
+    while len(capture.drafts) < 2000:
+        capture.once()
+    assert len(capture.drafts) == 2000
+    ((still,),) = database.run("select confirmed_flush_lsn from pg_replication_slots where database = %s",
+                               database.name)  # fmt: skip
+    assert still == confirmed
+    capture.crash()
+    capture.drain(database)
+    assert [draft.value.id for draft in capture.drafts] == list(range(1, 5001))
+    assert len(set(capture.ids())) == 5000
+
+
+def test_an_unchanged_large_value_is_no_null(database: Database, capture: Capture, item: type[Any]) -> None:
+    """Without the full old row that record alone fails; with it the value is there."""
+    capture.drain(database)
+    database.run("alter table item add column touched int, alter column name set storage external")
+    database.run("insert into item values (1, repeat('x', 20000))")
+    database.run("update item set touched = 1")
+    capture.drain(database)
+    assert [type(error) for error in capture.failures] == [ContractError]
+    assert "did not touch" in str(capture.failures[0])
+    with pytest.raises(ContractError, match="did not touch"):
+        list(capture.source.convert_record(_raw(capture.raw[-1])))
+    database.run("alter table item replica identity full")
+    database.run("update item set touched = 2")
+    capture.drain(database)
+    assert len(capture.failures) == 1
+    assert [len(name) for _, name in told(capture)] == [20000, 20000]
+
+
+def test_what_was_diverted_converts_from_the_raw_topic(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    database.run("insert into item values (1, 'a'), (2, null)")
+    database.run("update item set id = 5 where id = 1")
+    capture.drain(database)
+    again = [draft for raw in capture.raw for draft in capture.source.convert_record(_raw(raw))]
+    assert again == capture.drafts
+
+
+def test_new_columns_are_passed_over_and_a_missing_one_stops_after_what_is_good(
+    database: Database, capture: Capture, item: type[Any]
+) -> None:
+    capture.drain(database)
+    database.run("insert into item values (1, 'a')")
+    database.run("alter table item add column extra int")
+    database.run("insert into item values (2, 'b', 7)")
+    database.run("alter table item drop column name")
+    database.run("insert into item values (3, 8)")
+    with pytest.raises(UsageError, match="has no column name"):
+        capture.drain(database)
+    assert told(capture) == [(1, "a"), (2, "b")]
+    capture.crash()
+    capture.source = database.source(Table("public.item", emits=item, columns={"name": None}))
+    capture.drain(database)
+    assert told(capture) == [(1, "a"), (2, "b"), (3, None)]
+
+
+def test_a_truncate_stops_each_time_until_it_is_declared(database: Database, capture: Capture, item: type[Any]) -> None:
+    capture.drain(database)
+    with database.connection.transaction():
+        database.run("insert into item values (1, 'a')")
+        database.run("truncate item")
+        database.run("insert into item values (2, 'b')")
+    for _ in range(2):
+        with pytest.raises(Stop, match="truncated"):
+            capture.drain(database)
+        capture.crash()
+    capture.source = database.source(Table("public.item", emits=item, truncates="ignore"))
+    capture.drain(database)
+    assert told(capture) == [(1, "a"), (2, "b")]
+
+
+def test_a_deleted_row_may_be_an_event_or_nothing(database: Database, tmp_path: Path) -> None:
+    kept = contract_type(tmp_path / "a", "Item", FIELDS, ["id"])
+    gone = contract_type(tmp_path / "b", "Gone", [FIELDS[0]], ["id"])
+    capture = Capture(database.source(Table("public.item", emits=kept, deletes=gone)))
+    capture.drain(database)
+    database.run("insert into item values (1, 'a')")
+    database.run("delete from item")
+    capture.drain(database)
+    assert [type(draft.value).__name__ for draft in capture.drafts] == ["Item", "Gone"]
+    capture.crash()
+    capture.source = database.source(Table("public.item", emits=kept, deletes=None))
+    database.run("insert into item values (2, 'a')")
+    database.run("delete from item")
+    capture.drain(database)
+    assert [type(draft.value).__name__ for draft in capture.drafts] == ["Item", "Gone", "Item"]
+    capture.crash()
+
+
+def _lost(capture: Capture, database: Database, words: str) -> None:
+    with pytest.raises(PositionLostError, match=words) as caught:
+        capture.drain(database)
+    assert "heddle snapshot erp --restart" in caught.value.hint
+    capture.crash()
+
+
+def test_a_slot_that_is_gone_or_made_again_stops(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    capture.crash()
+    slot = capture.source.slot
+    database.drop_slot()
+    _lost(capture, database, "is gone")
+    database.run("insert into item values (1, 'never seen')")
+    database.run("select pg_create_logical_replication_slot(%s, 'pgoutput')", slot)
+    _lost(capture, database, "was recreated, or somebody else reads it")
+    database.drop_slot()
+    database.run("select pg_create_physical_replication_slot(%s)", slot)
+    _lost(capture, database, "physical replication")
+    database.drop_slot()
+
+
+def test_another_database_or_timeline_stops(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    capture.crash()
+    position = capture.position or b""
+    ((system,),) = database.run("select system_identifier::text from pg_control_system()")
+    for old, new, words in (
+        (system.encode(), b"123", "another database cluster"),
+        (b'",1,"', b'",2,"', "timeline 1, no more on 2"),
+        (database.name.encode() + b'","', b'elsewhere","', "it was elsewhere"),
+    ):
+        assert position.count(old) == 1
+        capture.position = position.replace(old, new)
+        _lost(capture, database, words)
+
+
+def test_a_table_that_left_the_publication_for_a_while_stops(server: Postgres, item: type[Any]) -> None:
+    database = Database(server)
+    database.run("create table item (id bigint primary key, name text)")
+    database.publish("for table item")
+    capture = Capture(database.source(Table("public.item", emits=item)))
+    capture.drain(database)
+    capture.crash()
+    database.run("alter publication crm drop table item")
+    database.run("insert into item values (1, 'never seen')")
+    with pytest.raises(UsageError, match="is not in the publication"):
+        capture.drain(database)
+    database.run("alter publication crm add table item")
+    _lost(capture, database, "was changed")
+    database.close()
+
+
+def test_to_restart_makes_a_new_slot_and_reads_all_again(database: Database, capture: Capture) -> None:
+    database.run("insert into item values (1, 'a')")
+    capture.drain(database)
+    capture.crash()
+    capture.position = RESTART
+    capture.drain(database)
+    assert told(capture) == [(1, "a"), (1, "a")]
+    assert len(set(capture.ids())) == 2
+    capture.crash()
+    capture.drain(database)
+    assert len(capture.drafts) == 2
+
+
+def _raw(packed: bytes) -> Record:
+    return Record("erp.raw", 0, 0, b"", packed, [], 0)
+
+
+KINDS = """
+create type mood as enum ('happy', 'sad');
+create domain cents as numeric(12, 2);
+create domain label as text;
+create table everything (
+    id int primary key, b bool, big bigint, n numeric, c cents, f float8, t text, l label, m mood, u uuid, raw bytea,
+    d date, tm time, ts timestamp, tz timestamptz, doc jsonb, ints int[], words text[], moods mood[], span interval
+)
+"""
+EVERYTHING: list[dict[str, Any]] = [
+    {"name": name, "type": ["null", kind], "default": None, "doc": name}
+    for name, kind in (
+        ("b", "boolean"),
+        ("big", "long"),
+        ("n", {"type": "bytes", "logicalType": "decimal", "precision": 40, "scale": 20}),
+        ("c", {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}),
+        ("f", "double"),
+        ("t", "string"),
+        ("l", "string"),
+        ("m", "string"),
+        ("u", {"type": "string", "logicalType": "uuid"}),
+        ("raw", "bytes"),
+        ("d", {"type": "int", "logicalType": "date"}),
+        ("tm", {"type": "long", "logicalType": "time-micros"}),
+        ("ts", {"type": "long", "logicalType": "local-timestamp-micros"}),
+        ("tz", {"type": "long", "logicalType": "timestamp-micros"}),
+        ("doc", "string"),
+        ("ints", {"type": "array", "items": ["null", "int"]}),
+        ("words", {"type": "array", "items": "string"}),
+        ("moods", {"type": "array", "items": "string"}),
+        ("span", "string"),
+    )
+]
+
+
+def test_values_of_all_common_types_are_exact_by_stream_and_by_snapshot(database: Database, tmp_path: Path) -> None:
+    for statement in KINDS.split(";"):
+        database.run(statement)
+    cls = contract_type(tmp_path, "Everything", [FIELDS[0], *EVERYTHING], ["id"])
+    source = database.source(Table("public.everything", emits=cls))
+    snapshot, stream = Capture(source), Capture(source)
+    values = (
+        "true, 9007199254740993, 12345678901234567890.00000000000000000001, 0.10, 0.1, 'é,\"{}', 'x', 'sad', "
+        "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '\\x00ff', '2026-02-03', '23:59:59.999999', "
+        "'2026-02-03 04:05:06.7', '2026-02-03 04:05:06.000007+03', '{\"a\": 1.10}', '{1,null,3}', "
+        "array['a,b', 'NULL', '', '\"'], '{happy,sad}', '1 day 02:03:04'"
+    )
+    database.run(f"insert into everything values (1, {values})")
+    database.run("insert into everything (id) values (2)")
+    stream.drain(database)
+    database.run("update everything set id = id + 10")
+    stream.drain(database)
+    stream.crash()
+    database.drop_slot()
+    snapshot.drain(database)
+    snapshot.crash()
+    assert not stream.failures
+    read, updated, empty = stream.drafts[0].value, stream.drafts[3].value, stream.drafts[5].value
+    assert [draft.value for draft in snapshot.drafts] == [updated, empty]
+    registry = MemoryRegistry()
+    registry.register(contract_of(cls))
+    codec = AvroCodec[Any](contract_of(cls), registry)
+    for value in (read, updated, empty):
+        assert codec.decode(codec.encode(value)) == value
+    assert read.big == 9007199254740993
+    assert read.n == Decimal("12345678901234567890.00000000000000000001")
+    assert (read.c.as_tuple().exponent, read.f, read.t, read.m) == (-2, 0.1, 'é,"{}', "sad")
+    assert (read.raw, read.d, read.tm) == (b"\0\xff", date(2026, 2, 3), time(23, 59, 59, 999999))
+    assert read.tz == datetime(2026, 2, 3, 1, 5, 6, 7, UTC)
+    assert (read.doc, read.ints, read.words) == ('{"a": 1.10}', (1, None, 3), ("a,b", "NULL", "", '"'))
+    assert (read.moods, read.span) == (("happy", "sad"), "P1DT2H3M4S")
+
+
+def test_an_infinite_date_fails_its_own_record_only(database: Database, tmp_path: Path) -> None:
+    database.run("create table day (id bigint primary key, d timestamptz)")
+    kind = {"type": "long", "logicalType": "timestamp-micros"}
+    cls = contract_type(tmp_path, "Day", [FIELDS[0], {"name": "d", "type": kind, "doc": "Day."}], ["id"])
+    capture = Capture(database.source(Table("public.day", emits=cls)))
+    database.run("insert into day values (1, 'infinity'), (2, '2026-01-01'), (3, '0044-03-15 BC')")
+    capture.drain(database)
+    database.run("insert into day values (4, '-infinity'), (5, '2026-01-01')")
+    capture.drain(database)
+    capture.crash()
+    assert [draft.value.id for draft in capture.drafts] == [2, 5]
+    assert [getattr(error, "path", "") for error in capture.failures] == ["d", "d", "d"]
+
+
+def test_a_function_of_the_row_makes_a_field(database: Database, tmp_path: Path) -> None:
+    cls = contract_type(tmp_path, "Item", [*FIELDS, {"name": "at", "type": "string", "doc": "Version."}], ["id"])
+    table = Table("public.item", emits=cls, columns={"name": lambda row: f"<{row['name']}>", "at": lambda r: r.version})
+    capture = Capture(database.source(table))
+    database.run("insert into item values (1, 'a')")
+    capture.drain(database)
+    database.run("update item set name = 'b'")
+    capture.drain(database)
+    capture.crash()
+    values = [draft.value for draft in capture.drafts]
+    assert [value.name for value in values] == ["<a>", "<b>"]
+    assert values[0].at < values[1].at
+
+
+def test_a_partitioned_table_is_one_table(server: Postgres, item: type[Any]) -> None:
+    database = Database(server)
+    database.run("create table item (id bigint primary key, name text) partition by range (id)")
+    database.run("create table item_low partition of item for values from (0) to (10)")
+    database.run("create table item_high partition of item for values from (10) to (20)")
+    database.publish("for table item with (publish_via_partition_root = true)")
+    capture = Capture(database.source(Table("public.item", emits=item)))
+    database.run("insert into item values (1, 'a'), (11, 'b')")
+    capture.drain(database)
+    database.run("update item set name = 'c'")
+    database.run("update item set id = 12 where id = 1")
+    capture.drain(database)
+    capture.crash()
+    rows = dict(database.run("select id, name from item"))
+    assert {value.id: value.name for value in capture.state(item).values()} == rows == {11: "c", 12: "c"}
+    database.close()
+
+
+def test_an_idle_database_retains_no_log(database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others write into the same server moves the slot too, by positions without records."""
+    monkeypatch.setattr(puller, "HEARTBEAT_S", 0.05)
+    capture.drain(database)
+    database.run("create table elsewhere (n int)")
+    database.run("insert into elsewhere select generate_series(1, 1000)")
+    ((end,),) = database.run("select pg_current_wal_lsn()::text")
+    query = "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where database = %s"
+
+    def moved() -> bool:
+        capture.once()
+        return bool(database.run(query, end, database.name)[0][0])
+
+    eventually(moved, "the slot moves")
