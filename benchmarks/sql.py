@@ -297,7 +297,7 @@ def _ready_rows(numbers: range) -> list[tuple[Any, ...]]:
     """As (inbox columns, invoice columns)."""
     rows = []
     for number in numbers:
-        record, event, body_hash, _ = delivered(_record(number, b""), _invoice(_original(number)))
+        record, event, body_hash, _, _ = delivered(_record(number, b""), _invoice(_original(number)))
         source, event_id = event.identity
         inbox = (event_id, source, record.partition, record.offset, event.lineage.revision, body_hash)
         rows.append(inbox + astuple(event.value))

@@ -17,10 +17,12 @@ from heddle.errors import (
     UsageError,
 )
 from heddle.event import Draft, Event, Identity, stable_id
+from heddle.http.auth import ApiKey, Basic, Bearer, ClientCredentials
 from heddle.integration import Flow, Sink, Source
 from heddle.mapping import Mapping
 from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
 from heddle.secrets import Secret, secret
+from heddle.sinks.http import Deadlines, Endpoint, HttpCall, HttpSink, IdempotencyKey, LookUp
 from heddle.sinks.sql import SqlSink
 from heddle.sources.signatures import (
     GitHub,
@@ -36,13 +38,19 @@ from heddle.sources.signatures import (
 from heddle.sources.webhook import Delivery, WebhookSource
 
 __all__ = [
+    "ApiKey",
     "AuthError",
+    "Basic",
+    "Bearer",
     "Breaker",
     "Caps",
+    "ClientCredentials",
     "ContractError",
+    "Deadlines",
     "Delivery",
     "DependencyDownError",
     "Draft",
+    "Endpoint",
     "Event",
     "FailureBudget",
     "FailureClass",
@@ -50,8 +58,12 @@ __all__ = [
     "GitHub",
     "HeddleError",
     "Hmac",
+    "HttpCall",
+    "HttpSink",
     "HubSpotV3",
+    "IdempotencyKey",
     "Identity",
+    "LookUp",
     "Mapping",
     "OnFailure",
     "Park",

@@ -9,7 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from heddle.broker.log import Record
 from heddle.errors import Failure, UsageError
@@ -50,12 +50,14 @@ class Delivered(NamedTuple, Generic[R]):
     """One decoded event as a sink gets it: the record, its value, and what identity rests on.
 
     `replayed`: it comes from the dead-letter topic and out of its key's log order, so that of two events with equal
-    versions it is the one to lose."""
+    versions it is the one to lose. `tried_since_ms`: when it failed first (milliseconds since 1970), if a try may have
+    had its effect at the target; else 0."""
 
     record: Record
     event: Event[R]
     body_hash: bytes
     replayed: bool = False
+    tried_since_ms: int = 0
 
 
 class SinkWriter(Protocol[R]):
@@ -77,6 +79,18 @@ class SinkWriter(Protocol[R]):
         must not be applied. Raises `PartitionFencedError` when `bump` is due."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class CallingWriter(SinkWriter[R], Protocol[R]):
+    """A writer whose effects are calls: one by one, and none of them can be taken back."""
+
+    def apply_while(
+        self, batch: Sequence[Delivered[R]], may_begin: Callable[[], bool]
+    ) -> tuple[list[Applied | None], list[Failure]]:
+        """`apply`, which asks `may_begin` before each call and leaves the rest of the batch unanswered (None) once the
+        answer is no: somebody else may own the partition by now. A failure that concerns all records (a rate limit,
+        refused credentials, a target that is down) ends a batch as well; it is answered by that `Failure`."""
 
 
 class PartitionFencedError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heddle.broker.log import Record
 from heddle.delivery.command import Action, Command, Foreign, Target
-from heddle.delivery.envelope import Entry, Envelope, State, entry_of, original_of
+from heddle.delivery.envelope import NOT_APPLIED, Entry, Envelope, State, entry_of, original_of
 from heddle.delivery.index import Run
 from heddle.delivery.settlement import Change
 from heddle.delivery.steps import parsed_headers
@@ -44,7 +44,8 @@ def changed(
     if header.settle_as == "applied":
         return _marked(entry, record, State.REVISED, envelope, now_ms), "settled"
     renewed = entry.renewed(state=State.RETRYING, retry_after_ms=0)
-    return Change(envelope.moved(record, State.RETRYING, RETRY_AFTER="0"), renewed, put=True, run=run), "settled"
+    moved = envelope.moved(record, State.RETRYING, RETRY_AFTER="0", CODE=NOT_APPLIED)
+    return Change(moved, renewed, put=True, run=run), "settled"
 
 
 def imported(foreign: Foreign, partition: int, envelope: Envelope, now_ms: int) -> tuple[Record, Change]:

@@ -30,6 +30,7 @@ from heddle.broker.log import (
 )
 from heddle.broker.newest import settled_newest
 from heddle.delivery.clock import Clock
+from heddle.delivery.envelope import KILLS
 from heddle.delivery.index import PartitionIndex
 from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Step
@@ -159,7 +160,7 @@ class Assignment:
         owned = self.owned[partition]
         suspicion = owned.metadata.suspicion
         if owned.condemned == in_hand:
-            return Failure(0, FailureClass.POISON, "kills-the-process", "", "the process died on it when it ran alone")
+            return Failure(0, FailureClass.POISON, KILLS, "", "the process died on it when it ran alone")
         if suspicion is not None and suspicion.level >= ALONE:
             owned.metadata = replace(owned.metadata, suspicion=suspicion.naming(in_hand))
             self.commit({partition: owned}, group)

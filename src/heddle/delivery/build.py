@@ -28,7 +28,8 @@ def open_step(component: Component, project: str, code_digest: str, registry: Re
         case Flow():
             return _flow_step(component, project, code_digest, registry, settings)
         case Sink():
-            return SinkStep(component, AvroCodec(contract_of(component.reads), registry), code_digest)
+            codec: AvroCodec[Any] = AvroCodec(contract_of(component.reads), registry)
+            return SinkStep(component, codec, code_digest, settings.session_timeout_s)
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")
 

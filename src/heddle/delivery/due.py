@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from heddle.broker.log import Reader, Record
 from heddle.delivery.clock import Clock
-from heddle.delivery.envelope import Entry, entry_key, original_of
+from heddle.delivery.envelope import Entry, entry_key, may_have_effect, original_of
 from heddle.delivery.index import EntryId, PartitionIndex, Run
 from heddle.delivery.revision import as_handled
 from heddle.delivery.settlement import Due
@@ -72,7 +72,8 @@ class DueEntries:
                 run = run or runs.get((entry.partition, entry.key))
                 if run is not None:
                     runs[entry.partition, entry.key] = run
-            handled = as_handled(original_of(record), entry.edit, is_ordered=is_ordered)
+            tried_since_ms = entry.first_failed_ms if may_have_effect(record) else 0
+            handled = as_handled(original_of(record), entry.edit, is_ordered=is_ordered, tried_since_ms=tried_since_ms)
             due.append(Due(entry, record, handled, is_ordered, run))
         return due
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from heddle.broker.log import Outgoing, Record
 from heddle.delivery.classify import fingerprint, message_of
 from heddle.delivery.clock import SystemClock
-from heddle.errors import Failure, FormatError
+from heddle.errors import Failure, FailureClass, FormatError
 from heddle.event import LINEAGE, RESERVED_PREFIX, ParsedHeaders, event_time, parse_headers
 from heddle.secrets import redact
 
@@ -38,6 +38,13 @@ ATTEMPTS, FIRST_FAILED, LAST_FAILED = "heddle-attempts", "heddle-first-failed-at
 RETRY_AFTER = "heddle-retry-after-ms"
 BLOCKED_BY, ROOT, TRACE = "heddle-blocked-by", "heddle-root", "heddle-trace"
 EDIT, ORIGINAL, ORIGINAL_NULL = "heddle-edit", "heddle-original", "heddle-original-null"
+
+
+NOT_APPLIED = "not-applied"
+"""Code of an entry that was settled as such."""
+KILLS = "kills-the-process"
+_KILLS = KILLS.encode()
+_UNDECIDED = (FailureClass.TRANSIENT.encode(), FailureClass.UNKNOWN.encode())
 
 
 class State(StrEnum):
@@ -119,6 +126,14 @@ def original_of(record: Record) -> Record:
         [(name, value) for name, value in record.headers if not is_ours(name)],
         int(headers[TIMESTAMP] or b"-1"),
     )
+
+
+def may_have_effect(record: Record) -> bool:
+    """Whether the last try of an entry may have taken effect at a target all the same: it ended without an answer, or
+    with the process. A person who found out that it did not has said so in the code."""
+    headers = dict(record.headers)
+    code = headers.get(CODE)
+    return code == _KILLS or (headers.get(CLASS) in _UNDECIDED and code != NOT_APPLIED.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +265,10 @@ def entry_key(topic_id: str, partition: int, offset: int, key: bytes | None) -> 
 
 
 def stack_of(error: BaseException) -> str:
-    """The innermost frames, then what was raised: where it broke matters more than how it got there."""
-    frames = redact("".join(traceback.format_tb(error.__traceback__)))[-MAX_STACK_CHARS:]
+    """The innermost frames, then what was raised: where it broke matters more than how it got there. Without the marks
+    that Python puts under each line: it would compile the lines for them."""
+    stack = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__))
+    frames = redact("".join(stack.format()))[-MAX_STACK_CHARS:]
     return f"{frames}{type(error).__qualname__}: {message_of(error)}"
 
 

@@ -9,22 +9,27 @@ from heddle.broker.log import Record
 from heddle.contracts import Codec, body_hash
 from heddle.delivery.classify import Classifier, interruption
 from heddle.delivery.flow_steps import event_of
+from heddle.delivery.revision import TRIED_SINCE
 from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, FailedKeys, Result, Run
 from heddle.errors import Failure, FailureClass, HeddleError
 from heddle.event import REPLAYED
-from heddle.integration import Applied, Delivered, PartitionFencedError, Sink, SinkWriter
+from heddle.integration import Applied, CallingWriter, Delivered, PartitionFencedError, Sink, SinkWriter
 from heddle.on_failure import holds_keys
 
 
 class SinkStep:
-    """Effects commit at the target first; the offsets follow. A batch that runs again reports `recovered`."""
+    """Effects commit at the target first; the offsets follow. A batch that runs again reports `recovered`.
 
-    def __init__(self, sink: Sink[Any], codec: Codec[Any], digest: str) -> None:
+    A writer that calls is asked to begin nothing once the group may have another owner for the partitions: when the
+    worker last showed itself as theirs longer than `session_timeout_s` ago. What it has not begun is cut."""
+
+    def __init__(self, sink: Sink[Any], codec: Codec[Any], digest: str, session_timeout_s: float = 6.0) -> None:
         self.digest = digest
         self.longest_call_s = LONGEST_RUN_S
         self._by_key = holds_keys(sink.order)
         self._classifier = Classifier(sink.on_failure.classes)
         self._codec = codec
+        self._session_timeout_s = session_timeout_s
         self._writer: SinkWriter[Any] = sink.open()
 
     def bump(self, partitions: Iterable[int]) -> None:
@@ -36,14 +41,16 @@ class SinkStep:
     def close(self) -> None:
         self._writer.close()
 
-    def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - the writer has its own time-outs
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, undecodable = self._codec.decode_batch([record.value for record in records])
         results: list[Result] = [SKIPPED] * len(records)
         for failure in undecodable:
             results[failure.index] = failure
         indexes = self._eligible(records, results)
         batch = [delivered(records[i], values[i]) for i in indexes]
-        answers, failures = self._applied(batch) if batch else ([], [])
+        answers, failures = self._applied(batch, budget) if batch else ([], [])
+        if batch and indexes[0] == 0 and answers[0] is None and not failures:
+            return Run([])
         for i, answer in zip(indexes, answers, strict=True):
             if answer is not None:
                 results[i] = answer
@@ -52,10 +59,12 @@ class SinkStep:
             results[index] = self._classifier.reviewed(failure)._replace(index=index)
         return Run(results)
 
-    def _applied(self, batch: list[Delivered[Any]]) -> tuple[list[Applied | None], list[Failure]]:
+    def _applied(self, batch: list[Delivered[Any]], budget: Budget) -> tuple[list[Applied | None], list[Failure]]:
         """The writer's answers. A client's own exception that got through it tells of the target, not of a record: it
         is raised as if the writer had said so, where it means that a next try may help, or that we are refused."""
         try:
+            if isinstance(self._writer, CallingWriter):
+                return self._writer.apply_while(batch, lambda: budget.is_fresh(self._session_timeout_s))
             return self._writer.apply(batch)
         except (HeddleError, PartitionFencedError):
             raise
@@ -81,7 +90,12 @@ class SinkStep:
 
 
 def delivered(record: Record, value: Any) -> Delivered[Any]:
-    """As the writer gets it. A record that comes out of its key's log order says so in its last header."""
+    """As the writer gets it. A record that comes out of its key's log order says so in its last header; one that may
+    have taken effect already, in the last but that."""
     headers = record.headers
     is_replayed = bool(headers) and headers[-1][0] == REPLAYED
-    return Delivered(record, event_of(record, value), body_hash(record.value or b""), is_replayed)
+    event, body = event_of(record, value), body_hash(record.value or b"")
+    before = headers[-2:-1] if is_replayed else headers[-1:]
+    if before and before[0][0] == TRIED_SINCE:
+        return Delivered(record, event, body, is_replayed, int(before[0][1] or b"0"))
+    return Delivered(record, event, body, is_replayed)

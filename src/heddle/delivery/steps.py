@@ -27,12 +27,14 @@ LONGEST_RUN_S = 90.0
 class Budget:
     """Until when a batch may begin further records: to its deadline, and only while the worker is not asked to stop.
 
-    `began` is when the call that is under way began, on `time.monotonic`; the watchdog reads it."""
+    `began` is when the call that is under way began, on `time.monotonic`; the watchdog reads it. `owned_at`: when the
+    worker last knew, by a poll or a commit, that the batch's partitions are its own; None: now."""
 
-    __slots__ = ("_deadline", "_stop", "began")
+    __slots__ = ("_deadline", "_stop", "_taken", "began")
 
-    def __init__(self, limit_s: float, stop: threading.Event) -> None:
+    def __init__(self, limit_s: float, stop: threading.Event, owned_at: float | None = None) -> None:
         self.began = time.monotonic()
+        self._taken = self.began if owned_at is None else owned_at
         self._deadline = self.began + limit_s
         self._stop = stop
 
@@ -43,6 +45,10 @@ class Budget:
             return False
         self.began = now
         return True
+
+    def is_fresh(self, limit_s: float) -> bool:
+        """Whether the batch may go on, and came into our hands less than `limit_s` ago."""
+        return not self.is_spent and time.monotonic() - self._taken < limit_s
 
     @property
     def is_spent(self) -> bool:

@@ -222,7 +222,7 @@ class BatchWriter:
         return {_index_of(staged_index): Effect(*effect) for staged_index, *effect in rows}
 
     def _effect(self, delivered: Delivered[Any]) -> Effect:
-        record, event, body_hash, _ = delivered
+        record, event, body_hash, _, _ = delivered
         return Effect(self._topic, record.partition, record.offset, event.lineage.revision, body_hash)
 
 

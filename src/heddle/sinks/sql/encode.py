@@ -46,7 +46,7 @@ class Encoder:
     def rows(self, staged_index: int, delivered: Delivered[Any]) -> Sequence[Row]:
         """An event as it is staged (see statements.py), without a look for NULs. With lines: one row per element, or
         one of line 0 where there is none; the first of them alone carries what the inbox needs."""
-        record, event, body_hash, _ = delivered
+        record, event, body_hash, _, _ = delivered
         source, event_id = event.identity
         head = (staged_index, event_id, source, record.partition, record.offset, event.lineage.revision, body_hash)
         parent = self._parent.values(event.value)

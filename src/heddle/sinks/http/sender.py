@@ -1,0 +1,255 @@
+"""One event to its target: made into a call, sent with its key, and sent again where that is safe.
+
+What may have been sent before, longer ago than the target keeps keys, is looked up first; so is everything where the
+target keeps none."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import orjson
+
+from heddle.contracts import Contract
+from heddle.errors import (
+    DependencyDownError,
+    Failure,
+    FailureClass,
+    HeddleError,
+    TransientError,
+    UnknownEffectError,
+    UsageError,
+)
+from heddle.event import stable_id
+from heddle.http.guard import ForbiddenHostError
+from heddle.integration import Applied, Delivered
+from heddle.on_failure import OnFailure
+from heddle.secrets import redact
+from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, down, failed, meaning
+from heddle.sinks.http.call import Endpoint, HttpCall, Maker, encoded
+from heddle.sinks.http.client import Client, is_refused
+
+LONGEST_WAIT_S = 1.0
+"""Between two quick tries; what took longer than that to fail is not tried again at once."""
+
+_UPPER = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """The header in which this API wants a key, and for how long it surely keeps what it did under one.
+
+    The key is made of the event's identity: 26 characters, the same on every try, in every process. `kept` is the
+    promise: exactly once as long as an event's tries, and the recovery from a crash, lie within it."""
+
+    header: str = "Idempotency-Key"
+    kept: timedelta = timedelta(hours=24)
+
+    def __post_init__(self) -> None:
+        if not self.header or self.kept <= timedelta(0):
+            raise UsageError("IdempotencyKey: a header's name and a time above zero are needed")
+
+
+class LookUp:
+    """Asks the target whether it has an event's effect: `LookUp("/v1/invoices/{invoice_id}")`.
+
+    404 says no. Any 2xx says yes, or `found`, which gets the answer's JSON, does."""
+
+    def __init__(self, path: str, *, found: Callable[[Any], bool] | None = None) -> None:
+        self.path = path
+        self.found = found or (lambda _: True)
+
+    def maker(self, sink: str, contract: Contract) -> Maker:
+        return Endpoint("GET", self.path).maker(sink, contract)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the sender has to know of one sink. `url`: without a "/" at its end. `look_up`: the call, and what its
+    answer says. `already`: statuses that say that the effect is there."""
+
+    name: str
+    url: str
+    call: Maker
+    key: IdempotencyKey | None
+    look_up: tuple[Maker, Callable[[Any], bool]] | None
+    already: frozenset[int]
+    headers: Mapping[str, str]
+    policy: OnFailure
+
+
+class Sender:
+    """`wall_s`: seconds since 1970."""
+
+    def __init__(self, target: Target, client: Client, wall_s: Callable[[], float] = time.time) -> None:
+        self._target = target
+        self._host = httpx2.URL(target.url).host
+        self._client = client
+        self._wall_s = wall_s
+
+    async def apply(
+        self, index: int, delivered: Delivered[Any], may_begin: Callable[[], bool]
+    ) -> Applied | Failure | None:
+        """None: not begun, because `may_begin` says no."""
+        try:
+            call = self._target.call(delivered.event.value, delivered.event)
+            if call is None:
+                return APPLIED
+            request = self._request(call, delivered)
+        except (Exception, SystemExit) as error:
+            return _failed_to_make(index, error)
+        if not may_begin():
+            return None
+        if self._must_look_up(delivered):
+            seen = await self._look_up(index, delivered)
+            if seen is not None:
+                return seen
+        return await self._tries(index, request, may_begin)
+
+    async def _tries(self, index: int, request: httpx2.Request, may_begin: Callable[[], bool]) -> Applied | Failure:
+        """Several within the batch, where a moment may mend it: they count as one attempt."""
+        policy, delay_s = self._target.policy, self._target.policy.quick_delay_s
+        for number in range(1, policy.quick_tries + 1):
+            began_s = time.monotonic()
+            result = await self._once(index, request, may_begin)
+            if not self._is_passing(result, began_s) or number == policy.quick_tries:
+                break
+            await asyncio.sleep(min(delay_s, LONGEST_WAIT_S) * (0.5 + random.random() / 2))  # noqa: S311
+            if not may_begin():
+                break
+            delay_s *= 2
+        return result
+
+    def _is_passing(self, result: Applied | Failure, began_s: float) -> bool:
+        """Without a key nothing is sent a second time before it was looked up."""
+        if not isinstance(result, Failure) or time.monotonic() - began_s > LONGEST_WAIT_S:
+            return False
+        if result.failure_class is FailureClass.DEPENDENCY_DOWN:
+            return True
+        if self._target.key is None or result.failure_class is not FailureClass.TRANSIENT:
+            return False
+        cause = result.error.__cause__ if result.error is not None else None
+        return not (isinstance(cause, httpx2.HTTPStatusError) and "retry-after" in cause.response.headers)
+
+    async def _once(self, index: int, request: httpx2.Request, may_begin: Callable[[], bool]) -> Applied | Failure:
+        try:
+            answer = await self._exchanged(request, may_begin)
+        except (Exception, SystemExit) as error:
+            return self._unanswered(index, request, error)
+        return meaning(index, answer, self._target.already)
+
+    async def _exchanged(self, request: httpx2.Request, may_begin: Callable[[], bool]) -> Answer:
+        """Sent once, and once more with renewed credentials."""
+        used = await self._client.credentials()
+        answer = await self._client.send(_with(request, used))
+        if is_refused(answer) and await self._client.refused(used):
+            renewed = await self._client.credentials()
+            if may_begin():
+                answer = await self._client.send(_with(request, renewed))
+        return answer
+
+    def _unanswered(self, index: int, request: httpx2.Request, error: BaseException) -> Failure:
+        """What was not sent says nothing of the record; of what was, nobody knows whether it took effect."""
+        name, host = self._target.name, request.url.host
+        if isinstance(error, HeddleError):
+            return failed(index, error)
+        if isinstance(error, _UNSENT):
+            told = f"{name}: no connection to {host} ({_kebab(error)})"
+            if host == self._host:
+                return down(index, _caused(DependencyDownError(told, hint="it is tried again by itself"), error))
+            return failed(index, TransientError(told), _kebab(error), cause=error)
+        if isinstance(error, TimeoutError | httpx2.TransportError):
+            kind = "deadline" if isinstance(error, TimeoutError) else _kebab(error)
+            told = f"{name}: {host} gave no answer ({kind}); whether it has acted is not known"
+            return failed(index, TransientError(told), kind, cause=error)
+        return _failed_to_make(index, error)
+
+    def _request(self, call: HttpCall, delivered: Delivered[Any]) -> httpx2.Request:
+        """All but credentials. The event's own headers come last, so that no call takes their place."""
+        target, event = self._target, delivered.event
+        content, kind = encoded(call.body)
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", **target.headers}
+        if kind:
+            headers["Content-Type"] = kind
+        headers.update(call.headers)
+        if event.traceparent is not None:
+            headers["traceparent"] = event.traceparent.decode()
+        if target.key is not None:
+            headers = {name: text for name, text in headers.items() if name.lower() != target.key.header.lower()}
+            headers[target.key.header] = stable_id(*event.identity)
+        return self._client.request(call.method, self._url(call.path), content, headers)
+
+    def _url(self, path: str) -> str:
+        """A whole URL comes from a function, and perhaps out of data: it has to be safe on the way, too."""
+        if path.startswith("/") and not path.startswith("//"):
+            return self._target.url + path
+        if not path.startswith("https://") and not path.startswith(self._target.url + "/"):
+            raise ForbiddenHostError("the URL of a call is neither a path nor https")
+        return path
+
+    # Looking up
+
+    def _must_look_up(self, delivered: Delivered[Any]) -> bool:
+        """A record that was never tried is not looked up under a key: what a crash cut short comes again within the
+        window, or the sink's promise does not hold."""
+        key = self._target.key
+        if key is None:
+            return True
+        since_ms = delivered.tried_since_ms
+        return since_ms > 0 and self._wall_s() - since_ms / 1000 >= key.kept.total_seconds()
+
+    async def _look_up(self, index: int, delivered: Delivered[Any]) -> Applied | Failure | None:
+        """None: the target does not have it."""
+        name = self._target.name
+        if self._target.look_up is None:
+            told = f"{name}: an earlier try may have taken effect, and the target no longer keeps its key"
+            return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
+        make, found = self._target.look_up
+        try:
+            call = make(delivered.event.value, delivered.event)
+            assert call is not None
+            request = self._request(HttpCall("GET", call.path), delivered)
+            answer = await self._exchanged(request, lambda: True)
+        except (Exception, SystemExit) as error:
+            return self._unanswered(index, self._client.request("GET", self._target.url, b"", {}), error)
+        if answer.status == 404:
+            return None
+        seen = meaning(index, answer, ())
+        if isinstance(seen, Failure):
+            return seen
+        try:
+            return RECOVERED if found(orjson.loads(answer.body) if answer.body else None) else None
+        except Exception as error:
+            told = f"{name}: the look-up's answer is not what found= reads ({type(error).__name__})"
+            return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
+
+
+def _with(request: httpx2.Request, headers: Mapping[str, str]) -> httpx2.Request:
+    request.headers.update(headers)
+    return request
+
+
+def _failed_to_make(index: int, error: BaseException) -> Failure:
+    """What the integrator's own function raised, or something unforeseen: its class is said by `on_failure.classes`."""
+    if isinstance(error, HeddleError):
+        path = getattr(error, "path", "")
+        return failed(index, error)._replace(path=path)
+    kind = type(error).__name__
+    return Failure(index, FailureClass.UNKNOWN, kind, "", redact(f"{kind}: {error}"), error)
+
+
+def _caused(error: HeddleError, cause: BaseException) -> HeddleError:
+    error.__cause__ = cause
+    return error
+
+
+def _kebab(error: BaseException) -> str:
+    return _UPPER.sub("-", type(error).__name__).lower()

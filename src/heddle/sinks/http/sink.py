@@ -1,0 +1,130 @@
+"""`HttpSink`: what an integrator declares."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+import httpx2
+
+from heddle.contracts import contract_of
+from heddle.errors import UsageError
+from heddle.event import Event
+from heddle.http.auth import Auth
+from heddle.http.guard import Guard
+from heddle.integration import Sink, Start
+from heddle.on_failure import DEFAULT, OnFailure, Order
+from heddle.sinks.http.call import Endpoint, HttpCall, maker_of
+from heddle.sinks.http.client import Client, Deadlines
+from heddle.sinks.http.sender import IdempotencyKey, LookUp, Target
+from heddle.sinks.http.writer import HttpWriter
+
+R = TypeVar("R")
+
+
+class HttpSink(Sink[R]):
+    """Events of one contract to an HTTP API, one call each.
+
+    `call` is an `Endpoint`, or a function of the value (or of value and `Event`) that gives an `HttpCall`, or None
+    where there is nothing to send. `url` is what all paths follow; `hosts` are further ones that a function may call.
+
+    `idempotency` says in which header the API takes a key, and for how long it keeps it: within that time each event
+    takes effect once. An API that takes none needs a `look_up`, by which each event is looked for before it is sent:
+    once, unless two processes look and send at the same moment. What may have taken effect and can be found out neither
+    way is parked as `unknown`. `already` names statuses that say that the effect is there: 409 for a key that is known,
+    404 for what was deleted before.
+
+    Other 4xx are the record's failure, with the answer's beginning in the dead letter; 429, and 503 that says when, are
+    waited for; what does not answer pauses the sink, and nothing becomes dead from it. `concurrency` calls are in
+    flight at most, one key in order. `ca_file`: authorities, in PEM, in place of the system's."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reads: type[R],
+        url: str,
+        call: Endpoint[R] | Callable[[R], HttpCall | None] | Callable[[R, Event[R]], HttpCall | None],
+        owner: str,
+        auth: Auth | None = None,
+        idempotency: IdempotencyKey | None = None,
+        look_up: LookUp | None = None,
+        already: Collection[int] = (),
+        headers: Mapping[str, str] | None = None,
+        hosts: Collection[str] = (),
+        concurrency: int = 16,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008 - frozen
+        ca_file: str = "",
+        runbook: str = "",
+        order: Order = "park",
+        on_failure: OnFailure = DEFAULT,
+        regulated: bool = False,
+        start: Start = "earliest",
+    ) -> None:
+        super().__init__(name, owner=owner, runbook=runbook)
+        self.reads = reads
+        self.auth = auth
+        self.order = order
+        self.on_failure = on_failure
+        self.regulated = regulated
+        self.start = start
+        if idempotency is None and look_up is None:
+            raise UsageError(
+                f"sink {name}: neither idempotency= nor look_up= is given, so that a retry could take effect twice",
+                hint="idempotency=IdempotencyKey(header=…) where the API takes a key, else look_up=LookUp(…)",
+            )
+        if not 1 <= concurrency <= 256:
+            raise UsageError(f"sink {name}: concurrency is {concurrency}, and has to be from 1 to 256")
+        parsed = _base(name, url)
+        contract = contract_of(cast(type, reads))
+        self.target = Target(
+            name=name,
+            url=url.rstrip("/"),
+            call=maker_of(name, call, contract),
+            key=idempotency,
+            look_up=None if look_up is None else (look_up.maker(name, contract), look_up.found),
+            already=frozenset(already),
+            headers={"User-Agent": f"heddle/{name}", **(headers or {})},
+            policy=on_failure,
+        )
+        self._hosts = (parsed.host, *hosts, *(auth.hosts if auth is not None else ()))
+        self._concurrency = concurrency
+        self._deadlines = deadlines
+        self._ca_file = ca_file
+
+    def pruned_before(self) -> datetime | None:
+        """See `heddle rewind`: of what took effect earlier the target no longer keeps the key, and it would take effect
+        again. Where all is looked up, nothing is forgotten."""
+        key = self.target.key
+        return None if key is None else datetime.now(UTC) - key.kept
+
+    def open(self) -> HttpWriter[R]:
+        """Connects with the first call, not here."""
+        context = _tls(self.name, self._ca_file)
+
+        def client() -> Client:
+            return Client(Guard(self._hosts), self.auth, self._deadlines, context, self._concurrency)
+
+        return HttpWriter(self.target, client, self._concurrency, self.order, self.on_failure.breaker.keys)
+
+
+def _base(name: str, url: str) -> httpx2.URL:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = httpx2.URL("")
+    if parsed.scheme not in ("https", "http") or not parsed.host or parsed.query or parsed.fragment:
+        raise UsageError(f"sink {name}: url= is no address of an API", hint="write it as https://api.example.com/v2")
+    if parsed.userinfo:
+        raise UsageError(f"sink {name}: url= holds credentials", hint="give them as auth=Basic(user, secret(…))")
+    return parsed
+
+
+def _tls(name: str, ca_file: str) -> ssl.SSLContext:
+    """The system's authorities, or those of a file."""
+    try:
+        return httpx2.create_ssl_context(trust_env=False) if not ca_file else ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UsageError(f"sink {name}: ca_file cannot be read ({error.strerror})") from None

@@ -1,0 +1,354 @@
+"""The HTTP sink's writer against a real server with faults: what each answer, and each lack of one, comes to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from http_sink_harness import apply, events, key_of, opened, sink_of
+from http_target import NONE, Fault, Seen, Target
+from sql_sink_harness import APPLIED, RECOVERED, delivered, entry
+
+from heddle import Basic, Bearer, ClientCredentials, Endpoint, HttpCall, IdempotencyKey, LookUp, secret
+from heddle.delivery.classify import is_unknown_effect, retry_after_s, target_of
+from heddle.errors import AuthError, Failure, FailureClass, UsageError
+from schemas.ledger import Entry
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    made = Target()
+    yield made
+    made.stop()
+
+
+def once(fault: Fault) -> Any:
+    """That fault for the first request, none for the others."""
+    faults = iter([fault])
+    return lambda _: next(faults, NONE)
+
+
+def only(failures: list[Failure]) -> Failure:
+    (failure,) = failures
+    return failure
+
+
+# The call
+
+
+def test_method_path_body_and_headers_are_as_declared(target: Target) -> None:
+    event = delivered(entry("a/b ü"), 0)
+    call = Endpoint("PUT", "/v1/entries/{entry_id}/{kind}?by={source_id}", body=lambda e: {"id": e.entry_id})
+    with opened(
+        target, call=call, idempotency=IdempotencyKey(header="X-Request-Key"), headers={"X-Api": "2"}
+    ) as writer:
+        assert apply(writer, event) == ([APPLIED], [])
+    (seen,) = target.seen
+    assert (seen.method, seen.path) == ("PUT", "/v1/entries/a%2Fb%20%C3%BC/INVOICE?by=source-a%2Fb%20%C3%BC")
+    assert seen.json == {"id": "a/b ü"}
+    assert seen.headers["x-request-key"] == key_of(event)
+    assert (seen.headers["x-api"], seen.headers["content-type"]) == ("2", "application/json")
+    assert seen.headers["host"] == target.url.removeprefix("http://")
+
+
+def test_without_a_body_of_its_own_the_whole_value_is_sent(target: Target) -> None:
+    with opened(target, call=Endpoint("POST", "/v1/entries")) as writer:
+        apply(writer, delivered(entry("a"), 0))
+    sent = target.seen[0].json
+    assert (sent["entry_id"], sent["booked_at"]) == ("a", "2026-01-01T00:00:00Z")
+    assert sent["lines"][0] == {"account": "cash", "debit": "1.00", "credit": "0.00"}
+
+
+def test_a_function_chooses_the_call_or_none(target: Target) -> None:
+    def call(entry: Entry) -> HttpCall | None:
+        return None if entry.entry_id == "b" else HttpCall("DELETE", f"/v1/entries/{entry.entry_id}")
+
+    with opened(target, call=call) as writer:
+        assert apply(writer, *events("a", "b"))[0] == [APPLIED, APPLIED]
+    assert [(seen.method, seen.path, seen.body) for seen in target.seen] == [("DELETE", "/v1/entries/a", b"")]
+
+
+@pytest.mark.parametrize("dots", ["..", ".", ""])
+def test_a_field_that_would_name_another_place_fails_its_record(target: Target, dots: str) -> None:
+    with opened(target, call=Endpoint("POST", "/v1/customers/{entry_id}/entries")) as writer:
+        applied, failures = apply(writer, delivered(entry(dots), 0, key="k"), delivered(entry("b"), 1))
+    assert applied == [None, APPLIED]
+    assert (only(failures).failure_class, only(failures).path) == (FailureClass.CONTRACT, "entry_id")
+    assert len(target.seen) == 1
+
+
+def test_what_a_function_raises_is_that_records_failure(target: Target) -> None:
+    def broken(entry: Entry) -> HttpCall:
+        raise KeyError(entry.entry_id)
+
+    with opened(target, call=broken) as writer:
+        assert only(apply(writer, *events("a"))[1]).failure_class is FailureClass.UNKNOWN
+
+
+# Answers
+
+
+def test_a_refused_record_keeps_what_the_target_says_without_secrets(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(secret("billing/token").environment_name, "token-of-the-test")
+    body = b'{"error":\n"amount is negative", "sent": "token-of-the-test"}' + b"x" * 5_000
+    target.fault = lambda seen: Fault(status=422, body=body) if b'"a"' in seen.body else NONE
+    with opened(target, auth=Bearer(secret("billing/token"))) as writer:
+        applied, failures = apply(writer, *events("a", "b", "a"))
+    assert applied == [None, APPLIED, None]
+    failure = only(failures)
+    assert (failure.index, failure.failure_class, failure.code) == (0, FailureClass.POISON, "http-422")
+    assert ' from 127.0.0.1, to POST: {"error": "amount is negative", "sent": "***"}xxx' in failure.message
+    assert len(failure.message) < 800
+    assert len(target.seen) == 2
+
+
+def test_a_conflict_is_a_success_where_the_api_says_so(target: Target) -> None:
+    target.fault = lambda _: Fault(status=409)
+    with opened(target, already={409}) as writer:
+        assert apply(writer, *events("a")) == ([RECOVERED], [])
+    with opened(target) as writer:
+        assert only(apply(writer, *events("a"))[1]).code == "http-409"
+
+
+def test_a_redirect_is_not_followed(target: Target) -> None:
+    other = Target()
+    target.fault = lambda _: Fault(status=307, headers={"Location": other.url + "/v1/entries"})
+    with opened(target) as writer:
+        failure = only(apply(writer, *events("a"))[1])
+    other.stop()
+    assert (failure.code, failure.failure_class, other.seen) == ("http-307", FailureClass.POISON, [])
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_heard_in_both_forms_and_begins_nothing_more(target: Target, status: int, form: str) -> None:
+    after = "40" if form == "seconds" else formatdate(time.time() + 40, usegmt=True)
+    target.fault = lambda _: Fault(status=status, headers={"Retry-After": after})
+    with opened(target, concurrency=1) as writer:
+        applied, failures = apply(writer, *events("a", "b", "c"))
+    assert applied == [None, None, None]
+    assert only(failures).failure_class is FailureClass.RATE_LIMIT
+    assert 37 < (retry_after_s(only(failures)) or 0) <= 41
+    assert len(target.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=500), Fault(status=503), Fault(reset=True), Fault(cut=True)],
+    ids=["500", "503", "reset", "cut"],
+)
+def test_what_a_moment_mends_is_sent_again_with_the_same_key(target: Target, fault: Fault) -> None:
+    (event,) = events("a")
+    target.fault = once(fault)
+    with opened(target) as writer:
+        applied, failures = apply(writer, event)
+    assert (applied, failures) == ([RECOVERED if fault.cut else APPLIED], [])
+    assert [seen.headers["idempotency-key"] for seen in target.seen] == [key_of(event)] * 2
+    assert len(target.effects) == 1
+
+
+def test_an_answer_that_comes_too_late_is_worth_a_later_try(target: Target) -> None:
+    target.fault = once(Fault(delay_s=30))
+    with opened(target) as writer:
+        failure = only(apply(writer, *events("a"))[1])
+        assert (failure.failure_class, failure.code) == (FailureClass.TRANSIENT, "read-timeout")
+        assert target_of(failure) == "127.0.0.1"
+        assert apply(writer, *events("a")) == ([RECOVERED], [])
+    assert len(target.effects) == 1
+
+
+def test_a_body_that_trickles_does_not_hide_the_effect_that_its_status_told(target: Target) -> None:
+    target.fault = once(Fault(trickle_s=0.5))
+    began = time.monotonic()
+    with opened(target) as writer:
+        assert apply(writer, *events("a")) == ([APPLIED], [])
+    assert time.monotonic() - began < 5
+
+
+def test_a_target_that_is_not_there_is_a_dependency_down(target: Target) -> None:
+    target.stop()
+    with opened(target, concurrency=1) as writer:
+        applied, failures = apply(writer, *events("a", "b"))
+        assert applied == [None, None]
+        assert (only(failures).index, only(failures).failure_class) == (0, FailureClass.DEPENDENCY_DOWN)
+        target.start()
+        assert apply(writer, *events("a", "b"))[0] == [APPLIED, APPLIED]
+
+
+def test_a_streak_of_failures_ends_the_batch(target: Target) -> None:
+    target.fault = lambda _: Fault(status=500)
+    with opened(target, concurrency=4) as writer:
+        applied, failures = apply(writer, *events(*map(str, range(200))))
+    assert {failure.failure_class for failure in failures} == {FailureClass.TRANSIENT}
+    assert 10 <= len(failures) <= 14
+    assert applied == [None] * 200
+
+
+# What is not known
+
+
+def tried(name: str, ago: timedelta) -> Any:
+    """An entry whose last try ended without an answer, and which failed first so long ago."""
+    since_ms = int((time.time() - ago.total_seconds()) * 1000)
+    return delivered(entry(name), 0)._replace(tried_since_ms=since_ms)
+
+
+def test_within_the_window_a_try_without_answer_is_repeated(target: Target) -> None:
+    with opened(target) as writer:
+        assert apply(writer, tried("a", timedelta(hours=23)))[0] == [APPLIED]
+
+
+def test_past_the_window_it_is_unknown_and_nothing_is_sent(target: Target) -> None:
+    with opened(target) as writer:
+        failure = only(apply(writer, tried("a", timedelta(hours=25)))[1])
+    assert is_unknown_effect(failure)
+    assert target.seen == []
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_past_the_window_it_is_looked_up_where_that_is_declared(target: Target, has_it: bool) -> None:
+    target.answer = lambda seen: (200, {}, b'{"n": %d}' % has_it) if seen.method == "GET" else None
+    look_up = LookUp("/v1/entries?id={entry_id}", found=lambda answer: answer["n"] == 1)
+    with opened(target, look_up=look_up) as writer:
+        answer = apply(writer, tried("a", timedelta(hours=25)))
+    assert answer == ([RECOVERED if has_it else APPLIED], [])
+    assert [seen.method for seen in target.seen] == (["GET"] if has_it else ["GET", "POST"])
+
+
+def test_without_a_key_everything_is_looked_up_first(target: Target) -> None:
+    held = {"a"}
+    target.answer = lambda seen: (
+        (200 if seen.path.rpartition("/")[2] in held else 404, {}, b"{}") if seen.method == "GET" else None
+    )
+    with opened(target, idempotency=None, look_up=LookUp("/v1/entries/{entry_id}")) as writer:
+        assert apply(writer, *events("a", "b")) == ([RECOVERED, APPLIED], [])
+        target.fault = lambda seen: Fault(cut=True) if seen.method == "POST" else NONE
+        failure = only(apply(writer, *events("c"))[1])
+    assert failure.failure_class is FailureClass.TRANSIENT
+    assert [each.json["entry"] for each in target.effects] == ["b", "c"]
+
+
+# Lanes
+
+
+def test_keys_run_side_by_side_and_each_in_order(target: Target) -> None:
+    together = threading.Barrier(3, timeout=20)
+    waiting = iter(range(3))
+
+    def meet(_: Seen) -> None:
+        if next(waiting, None) is not None:
+            together.wait()  # passed only when three keys are in flight at once
+
+    target.before = meet
+    batch = [delivered(entry(name), offset) for offset, name in enumerate("abcabc")]
+    with opened(target) as writer:
+        assert apply(writer, *batch)[0] == [APPLIED] * 6
+    sent = [seen.headers["idempotency-key"] for seen in target.effects]
+    for name in "abc":
+        wanted = [key_of(each) for each in batch if each.event.key == name]
+        assert [key for key in sent if key in wanted] == wanted
+
+
+def test_nothing_begins_once_it_may_not(target: Target) -> None:
+    allowed = iter([True] * 6)
+    with opened(target, concurrency=1) as writer:
+        applied, failures = apply(writer, *events(*"abcdef"), may_begin=lambda: next(allowed, False))
+    assert failures == []
+    done = sum(each is not None for each in applied)
+    assert 0 < done < 6
+    assert applied == [APPLIED] * done + [None] * (6 - done)
+    assert len(target.seen) == done
+
+
+# Credentials
+
+
+def test_a_rotated_token_is_read_anew_once_it_was_refused(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = secret("billing/rotated").environment_name
+    monkeypatch.setenv(variable, "first-token")
+    with opened(target, auth=Bearer(secret("billing/rotated"))) as writer:
+        assert apply(writer, *events("a"))[0] == [APPLIED]
+
+        def fault(seen: Seen) -> Fault:
+            monkeypatch.setenv(variable, "second-token")
+            return NONE if seen.headers["authorization"] == "Bearer second-token" else Fault(status=401)
+
+        target.fault = fault
+        assert apply(writer, *events("b"))[0] == [APPLIED]
+        target.fault = lambda _: Fault(status=403)
+        failure = only(apply(writer, *events("c"))[1])
+    assert isinstance(failure.error, AuthError)
+    assert len(target.seen) == 1 + 2 + 2
+
+
+def test_basic_credentials_are_sent_as_rfc_7617_says(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(secret("billing/password").environment_name, "open sesame")
+    with opened(target, auth=Basic("Aladdin", secret("billing/password"))) as writer:
+        apply(writer, *events("a"))
+    assert target.seen[0].headers["authorization"] == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+
+def test_one_client_credentials_token_serves_all_until_it_is_refused(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(secret("billing/client").environment_name, "client-secret")
+    tokens = Target()
+    issued: list[str] = []
+
+    def issue(seen: Seen) -> tuple[int, dict[str, str], bytes]:
+        assert seen.body == b"grant_type=client_credentials&scope=write"
+        issued.append(f"token-{len(issued)}")
+        return 200, {}, b'{"access_token": "%s", "token_type": "Bearer", "expires_in": 3600}' % issued[-1].encode()
+
+    tokens.answer = issue
+    target.fault = lambda seen: NONE if seen.headers["authorization"] == f"Bearer {issued[-1]}" else Fault(status=401)
+    auth = ClientCredentials(tokens.url + "/token", "us", secret("billing/client"), scope="write")
+    with opened(target, auth=auth) as writer:
+        assert apply(writer, *events(*"abcdefgh"))[0] == [APPLIED] * 8
+        assert len(issued) == 1
+        target.fault = lambda seen: Fault(status=401) if seen.headers["authorization"] == "Bearer token-0" else NONE
+        assert apply(writer, *events(*"ijklmnop"))[0] == [APPLIED] * 8
+    tokens.stop()
+    assert len(issued) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "failure_class"), [(401, "auth"), (400, "auth"), (503, "rate-limit"), (500, "transient")]
+)
+def test_a_token_endpoint_that_gives_none(
+    target: Target, monkeypatch: pytest.MonkeyPatch, status: int, failure_class: str
+) -> None:
+    monkeypatch.setenv(secret("billing/client").environment_name, "client-secret")
+    tokens = Target()
+    tokens.answer = lambda _: (status, {}, b'{"error": "invalid_client"}')
+    auth = ClientCredentials(tokens.url + "/token", "us", secret("billing/client"))
+    with opened(target, auth=auth) as writer:
+        failure = only(apply(writer, *events("a"))[1])
+    tokens.stop()
+    assert failure.failure_class == failure_class
+    assert target.seen == []
+
+
+# Where it may go
+
+
+def test_a_whole_url_is_called_at_a_declared_host_only(target: Target) -> None:
+    other = Target()
+    urls = {"a": other.url.replace("127.0.0.1", "localhost"), "b": "https://169.254.169.254/latest", "c": "//evil"}
+    with opened(target, call=lambda e: HttpCall("POST", urls[e.entry_id])) as writer:
+        _, failures = apply(writer, *events("a", "b", "c"))
+    other.stop()
+    assert [failure.code for failure in failures] == ["forbidden-host"] * 3
+    assert other.seen == []
+
+
+def test_a_declaration_without_key_and_look_up_is_refused() -> None:
+    with pytest.raises(UsageError, match="neither idempotency= nor look_up="):
+        sink_of("https://api.example.com", idempotency=None)
