@@ -21,6 +21,7 @@ from generating import things
 from heddle.broker.log import Record
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contract
 from heddle.contracts.encode_reference import encode_reference
+from heddle.contracts.json_form import from_json
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.parser import parse_schema
 from heddle.contracts.shapes import DictShape
@@ -29,7 +30,6 @@ from heddle.integration import Flow
 from heddle.operations.dead_letters.documents import written_document
 from heddle.operations.dead_letters.edit import Body, open_body, settings_change
 from heddle.operations.dead_letters.hiding import Hiding
-from heddle.operations.dead_letters.json_form import from_json
 from heddle.operations.dead_letters.json_text import InvalidJsonError, parse, render
 from heddle.operations.dead_letters.masking import MASK, Masking
 from heddle.operations.dead_letters.patching import merge_patch, patch_of, set_value, value_of

@@ -7,6 +7,7 @@ from typing import Any
 from heddle.contracts import Registry
 from heddle.contracts.codec import FRAME_BYTES, schema_id_of
 from heddle.contracts.decode_reference import decode_reference
+from heddle.contracts.json_form import to_json
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.parser import parse_schema
 from heddle.contracts.resolution import as_written
@@ -14,7 +15,6 @@ from heddle.contracts.schema import Node
 from heddle.contracts.shapes import ChosenShape
 from heddle.errors import ContractError
 from heddle.operations.dead_letters.entries import text_of
-from heddle.operations.dead_letters.json_form import to_json
 from heddle.operations.dead_letters.json_text import InvalidJsonError, parse
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from heddle.broker.log import BEGINNING, Admin, Outgoing, Reader, Record
 from heddle.broker.murmur2 import partition_of
 from heddle.contracts import AvroCodec, Codec, Registry, contract_of
+from heddle.contracts.json_form import scalar_to_json
 from heddle.delivery.build import open_step
 from heddle.delivery.sink_step import delivered
 from heddle.delivery.steps import Budget, FailedKeys, Step
@@ -19,7 +20,6 @@ from heddle.operations.dead_letters.differences import ABSENT
 from heddle.operations.dead_letters.documents import shown_document
 from heddle.operations.dead_letters.dry_run import Answer, Done, Effect, Runner
 from heddle.operations.dead_letters.entries import text_of
-from heddle.operations.dead_letters.json_form import scalar_to_json
 from heddle.preview import Preview, PreviewableSink, Rows
 from heddle.project import Project, sources_digest
 from heddle.settings import Settings

@@ -13,6 +13,7 @@ from heddle.broker.log import Record
 from heddle.contracts import AvroCodec, Registry, contract_of
 from heddle.contracts.codec import FRAME_BYTES
 from heddle.contracts.encode_reference import encode_reference
+from heddle.contracts.json_form import from_json, takes_text, to_json
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.refusals import IncompatibleWriterError, TooLargeError
 from heddle.contracts.schema import Array, Map, Node, Union
@@ -21,7 +22,6 @@ from heddle.contracts.shapes import DictShape
 from heddle.errors import ContractError, DecodeError, ForeignBytesError
 from heddle.integration import Component, Flow, Sink
 from heddle.operations.dead_letters.documents import written_document
-from heddle.operations.dead_letters.json_form import from_json, takes_text, to_json
 from heddle.operations.dead_letters.json_text import InvalidJsonError, parse, render
 from heddle.operations.dead_letters.patching import Change, Step, parse_setting, set_value, value_of
 

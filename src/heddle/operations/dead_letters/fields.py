@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from heddle.contracts.json_form import to_json
 from heddle.contracts.resolution import resolve
 from heddle.contracts.schema import MISSING, NULL, Array, Enum, Field, Map, Node, Record, Union, union_key
 from heddle.contracts.shapes import Chosen
 from heddle.operations.dead_letters.differences import ABSENT
-from heddle.operations.dead_letters.json_form import to_json
 
 
 class Mark(StrEnum):

@@ -1,4 +1,4 @@
-"""Contract values as JSON that a person edits, and back, exactly.
+"""Contract values as JSON that people and other programs read and write, and back, exactly.
 
 Decimals, times and UUIDs are strings, bytes are base64. A union's value is bare where its form tells the branch, and
 `{"branch": value}` where it does not. `to_json` of a value that was decoded in `ChosenShape` and `from_json` of the
