@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from heddle.errors import AuthError, DependencyDownError
+from heddle.errors import AuthError, DependencyDownError, UsageError
 from heddle.secrets.provider import (
     CONNECT_TIMEOUT_S,
     READ_TIMEOUT_S,
@@ -42,9 +42,9 @@ class Azure:
         flat = _name(name)
         if flat is None:
             return None
-        client, exceptions = self._opened(), sdk("azure.core.exceptions", "azure")
+        exceptions = sdk("azure.core.exceptions", "azure")
         try:
-            found = client.get_secret(flat)
+            found = self._opened().get_secret(flat)
         except exceptions.ResourceNotFoundError:
             return None
         except exceptions.ClientAuthenticationError as error:
@@ -55,6 +55,10 @@ class Azure:
             raise DependencyDownError(f"Azure Key Vault does not answer for {name}: HTTP {error.status_code}") from None
         except exceptions.AzureError as error:
             raise DependencyDownError(f"Azure Key Vault does not answer: {type(error).__name__}") from None
+        except ValueError:  # of the address, or of the domain that the answer claims to be of
+            raise UsageError(
+                f"vault {self._options.vault!r} is no key vault's address", hint="write https://<name>.vault.azure.net"
+            ) from None
         ends = found.properties.expires_on
         valid_s = None if ends is None else max(0.0, (ends - datetime.now(UTC)).total_seconds())
         return Found(found.value or "", found.properties.version, valid_s=valid_s)

@@ -13,6 +13,7 @@ Our own credentials are secrets too, of the providers before: `vault/token`, or 
 from __future__ import annotations
 
 import string
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -59,14 +60,17 @@ class Vault:
 
     name = "vault"
 
-    def __init__(self, options: VaultOptions, earlier: Callable[[str], str]) -> None:
+    def __init__(
+        self, options: VaultOptions, earlier: Callable[[str], str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._options = options
         self._earlier = earlier
+        self._clock = clock
         self._opened: VaultLogin | None = None
 
     def look_up(self, name: str) -> Found | None:
         if self._opened is None:
-            self._opened = VaultLogin(self._options, self._earlier)
+            self._opened = VaultLogin(self._options, self._earlier, self._clock)
         vault, lease = self._opened, self._options.leases.get(name)
         try:
             return vault.run(lambda: self._leased(vault, name, lease) if lease is not None else self._kept(vault, name))
@@ -172,8 +176,8 @@ class Vault:
 
 
 def _words(error: Any) -> str:
-    """The server's reasons, without the address."""
-    return ", ".join(error.errors or []) or type(error).__name__
+    """The server's reasons in one line, without the address."""
+    return " ".join(", ".join(error.errors or []).split()) or type(error).__name__
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +50,7 @@ class _Login:
 class VaultLogin:
     """One thread at a time."""
 
-    def __init__(
-        self, options: LoginOptions, earlier: Callable[[str], str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, options: LoginOptions, earlier: Callable[[str], str], clock: Callable[[], float]) -> None:
         self._options = options
         self._earlier = earlier
         self._clock = clock
