@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.types.string import BytesBinaryDumper
 
-from heddle.errors import UsageError
+from heddle.errors import AuthError, UsageError
 from heddle.secrets import Secret
 from heddle.sinks.sql.faults import connect_fault, fault_of
 
@@ -46,7 +47,8 @@ _DURABLE_COMMIT = sql.SQL(
 class Session:
     """The sink's connection. One thread. Everything it raises is a `HeddleError` or a `RecordFault`.
 
-    `prepare` runs once on each new connection. The secret is read at each connect: a rotated password is found."""
+    `prepare` runs once on each new connection. The secret is asked for before each transaction: once it has another
+    value, a new connection takes the old one's place. What the server refuses is asked for anew, once."""
 
     def __init__(
         self,
@@ -61,13 +63,19 @@ class Session:
         self._table = table
         self._path_of = path_of
         self._prepare = prepare
+        self._address = ""
         self._connection: Connection | None = None
 
     def connect(self) -> Connection:
         """The open connection, or a new one. Raises `DependencyDownError`, `AuthError` or `UsageError`."""
-        if self._connection is None or self._connection.closed:
-            self._connection = self._open()
-        return self._connection
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            is_busy = connection.info.transaction_status != TransactionStatus.IDLE
+            if is_busy or self._dsn.resolve() == self._address:
+                return connection
+            self.close()
+        self._connection = connection = self._connect()
+        return connection
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -85,8 +93,20 @@ class Session:
             self._connection.close()
             self._connection = None
 
-    def _open(self) -> Connection:
-        parameters = {**_CONNECT_DEFAULTS, **self._parameters()}
+    def _connect(self) -> Connection:
+        address = self._dsn.resolve()
+        try:
+            return self._open(address)
+        except AuthError:
+            self._dsn.refresh()
+            renewed = self._dsn.resolve()
+            if renewed == address:
+                raise
+        return self._open(renewed)
+
+    def _open(self, address: str) -> Connection:
+        self._address = address
+        parameters = {**_CONNECT_DEFAULTS, **self._parameters(address)}
         try:
             connection = psycopg.connect(**parameters)
         except psycopg.Error as error:
@@ -104,9 +124,9 @@ class Session:
             raise self._translated(error) from None
         return connection
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self, address: str) -> dict[str, Any]:
         try:
-            given = conninfo_to_dict(self._dsn.resolve())
+            given = conninfo_to_dict(address)
         except psycopg.ProgrammingError:
             raise UsageError(
                 f"{self._sink}: secret {self._dsn.name} is not a PostgreSQL address",
