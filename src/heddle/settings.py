@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from heddle.errors import UsageError
 from heddle.root import state_dir
+from heddle.secrets import remember, secret
 
 
 class Settings(BaseSettings):
@@ -26,9 +27,13 @@ class Settings(BaseSettings):
         description='further librdkafka settings as JSON: {"security.protocol": "SASL_SSL", "ssl.ca.location": "…"}',
     )
     kafka_password: SecretStr | None = Field(None, description="SASL password, kept apart so that it is never shown")
+    kafka_password_secret: str = Field(
+        "", description="name of the secret that is the SASL password: asked for by each new client, so it may rotate"
+    )
     registry_url: str = Field("", description="Confluent-API schema registry")
     registry_user: str = ""
     registry_password: SecretStr | None = None
+    registry_password_secret: str = Field("", description="name of the secret that is it, asked for with each request")
     registry_ca: str = Field("", description="CA file for a registry behind private TLS")
     dsn: SecretStr | None = Field(None, description="PostgreSQL of the local stack or an existing one")
     instance: str = Field(
@@ -62,14 +67,17 @@ class Settings(BaseSettings):
     gateway_max_in_flight_bytes: int = Field(64 * 2**20, ge=1)
     gateway_max_requests: int = Field(512, ge=1, description="requests being served at once; more get 503")
     gateway_deadline_s: float = Field(2.5, gt=0)
+    gateway_renew_s: float = Field(15.0, gt=0, description="how often its secrets are asked for")
 
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")
 
     def kafka_config(self) -> dict[str, str]:
-        """librdkafka settings that every client shares."""
+        """librdkafka settings that every client shares, with the password of this moment."""
         config = {"bootstrap.servers": self.bootstrap_servers, **self.kafka}
-        if self.kafka_password is not None:
+        if self.kafka_password_secret:
+            config["sasl.password"] = secret(self.kafka_password_secret).resolve()
+        elif self.kafka_password is not None:
             config["sasl.password"] = self.kafka_password.get_secret_value()
         return config
 
@@ -88,6 +96,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(
             "setting HEDDLE_KAFKA: not a JSON object", hint='write {"security.protocol": "SASL_SSL"}'
         ) from None
+    _check_passwords(settings)
     stack = _stack_state()
     gaps = {
         name: stack[name]
@@ -101,6 +110,23 @@ def load_settings(**overrides: Any) -> Settings:
     if "dsn" in gaps:
         gaps["dsn"] = SecretStr(gaps["dsn"])
     return settings.model_copy(update=gaps)
+
+
+def _check_passwords(settings: Settings) -> None:
+    """One place for each, and `redact` knows what was given openly."""
+    for name in ("kafka_password", "registry_password"):
+        given, reference = getattr(settings, name), getattr(settings, f"{name}_secret")
+        if reference and given is not None:
+            variable = f"HEDDLE_{name.upper()}"
+            raise UsageError(f"{variable} and {variable}_SECRET are both set", hint="unset one of them")
+        if reference:
+            secret(reference)
+    for given in (settings.kafka_password, settings.registry_password, settings.dsn):
+        if given is not None:
+            remember(given.get_secret_value())
+    for key, value in settings.kafka.items():
+        if key.endswith((".password", ".secret", ".key.pem")) or key == "sasl.jaas.config":
+            remember(value)
 
 
 def need(settings: Settings, *names: str) -> Settings:

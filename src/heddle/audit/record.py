@@ -17,6 +17,7 @@ import orjson
 
 from heddle.broker.log import Outgoing, Record
 from heddle.event import event_time, parse_headers
+from heddle.secrets import redact
 
 FORMAT_VERSION = 1
 MAX_BYTES = 512 * 1024
@@ -179,6 +180,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """Error texts may be of any length, and may hold half a surrogate pair, which JSON does not take."""
+    """Error texts may be of any length, and may hold a secret, or half a surrogate pair, which JSON does not take."""
+    text = redact(text)
     cut = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
     return cut.encode(errors="backslashreplace").decode()

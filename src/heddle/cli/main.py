@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
+import traceback
 
 import typer
 from rich.console import Console
 
 from heddle.cli.printable import plain_lines
 from heddle.errors import HeddleError
+from heddle.secrets import redact
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,16 +57,17 @@ def main() -> None:
             importlib.import_module(f"heddle.cli.{name}")
         app(prog_name="heddle")
     except HeddleError as error:
-        errors.print(plain_lines(f"heddle: {error}"), style="red", markup=False)
+        errors.print(plain_lines(redact(f"heddle: {error}")), style="red", markup=False)
         for note in getattr(error, "__notes__", ()):
-            errors.print(f"  {plain_lines(str(note))}", markup=False)
+            errors.print(f"  {plain_lines(redact(str(note)))}", markup=False)
         if error.hint:
-            errors.print(f"  {plain_lines(error.hint)}", markup=False)
+            errors.print(f"  {plain_lines(redact(error.hint))}", markup=False)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        errors.print("heddle: no space is left where this is written; it is not whole", style="red")
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            errors.print("heddle: no space is left where this is written; it is not whole", style="red")
+        else:  # what nobody expected, as Python would print it, without secrets
+            sys.stderr.write(redact(traceback.format_exc()))
+        sys.exit(1)

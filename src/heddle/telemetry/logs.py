@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import stamina
 import stamina.instrumentation
 import structlog
 
+from heddle.secrets import redact
 from heddle.settings import Settings
 
 
@@ -25,7 +27,7 @@ def configure_logs(settings: Settings, **bound: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            _redacted(renderer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -35,3 +37,12 @@ def configure_logs(settings: Settings, **bound: str) -> None:
     stamina.instrumentation.set_on_retry_hooks(())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**bound)
+
+
+def _redacted(render: structlog.typing.Processor) -> structlog.typing.Processor:
+    """Over the whole line: a value may stand in an exception's text, a hint, a traceback."""
+
+    def redacted(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
+        return redact(str(render(logger, name, event)))
+
+    return redacted
