@@ -6,6 +6,7 @@ import json
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ from heddle.contracts import (
     load_contract,
 )
 from heddle.errors import AuthError, DependencyDownError, UnknownSchemaIdError, UsageError
+from heddle.secrets import reference
+from heddle.secrets.cached import Cached
+from heddle.secrets.provider import Found
 from heddle.settings import Settings
 
 DATA = Path(__file__).parent / "data"
@@ -191,6 +195,8 @@ class Answers:
     status: int = 200
     body: bytes = b"{}"
     delay_s: float = 0.0
+    wanted: str | None = None
+    """The only credentials that are not answered with 401."""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -203,7 +209,8 @@ def serving(answers: Answers, certificate: Path | None = None) -> Iterator[str]:
             answers.requests.append((self.command, self.path, self.headers.get("Authorization")))
             if answers.delay_s:
                 answers.released.wait(answers.delay_s)
-            self.send_response(answers.status)
+            refused = answers.wanted not in (None, self.headers.get("Authorization"))
+            self.send_response(401 if refused else answers.status)
             self.send_header("Content-Length", str(len(answers.body)))
             self.end_headers()
             self.wfile.write(answers.body)
@@ -281,6 +288,48 @@ def test_credentials_are_sent_and_never_shown() -> None:
             registry.schema(1)
     assert answers.requests[0][2] == "Basic YWRhOmh1bnRlcjI="
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+
+
+class Store:
+    """Of secrets, behind the cache that every store is behind."""
+
+    name = "store"
+
+    def __init__(self, password: str) -> None:
+        self.password = password
+        self.asked = 0
+
+    def look_up(self, _: str) -> Found | None:
+        self.asked += 1
+        return Found(self.password)
+
+    def advice(self, name: str) -> str:
+        return f"put {name} there"
+
+
+def test_a_password_that_is_a_secret_may_rotate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is refused is asked for anew and sent again, if it is another."""
+    store = Store("first-one")
+    cached = Cached(store, refresh_s=3600)
+    monkeypatch.setattr(reference, "providers", lambda: (cached,))
+    answers = Answers(body=b'{"schema": "\\"string\\""}', wanted=basic("first-one"))
+    with serving(answers) as url:
+        settings = Settings(registry_url=url, registry_user="ada", registry_password_secret="registry/password")
+        with closing(ConfluentRegistry(settings)) as registry:
+            registry.schema(1)
+            answers.wanted = basic("second-one")
+            store.password = "second-one"
+            registry.schema(2)
+            assert store.asked == 2
+            answers.wanted = basic("third-one")
+            with pytest.raises(AuthError):
+                registry.schema(3)
+    sent = [basic("first-one")] * 2 + [basic("second-one")] * 2
+    assert [request[2] for request in answers.requests] == sent
+
+
+def basic(password: str) -> str:
+    return f"Basic {b64encode(f'ada:{password}'.encode()).decode()}"
 
 
 def test_a_registry_behind_private_tls_is_trusted_by_its_ca_alone(tmp_path: Path) -> None:

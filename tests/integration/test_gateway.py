@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -336,23 +337,55 @@ def test_health_and_status(served: Running) -> None:
     assert httpx2.get(served.url + "/statusz", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 404
 
 
-def test_secrets_are_read_at_start_and_on_reload_only(stack: Stack, tmp_path: Path) -> None:
-    with gateway(stack.bootstrap_servers, tmp_path) as running:
-        old, new, body = STANDARD_SECRET, "whsec_bmV3IHNlY3JldA==", b"{}"
+NEW_SECRET = "whsec_bmV3IHNlY3JldA=="
 
-        def accepts(key: str) -> bool:
-            return running.post("/hooks/deals", body, standard(fresh(), body, key=key)).status_code == 200
 
-        (running.secrets / "standard").write_text(f"{new}\n{old}\n", encoding="utf-8")
-        assert (accepts(old), accepts(new)) == (True, False)
-        running.process.send_signal(1)
-        wait_for(lambda: accepts(new))
-        assert accepts(old)
-        (running.secrets / "standard").unlink()
-        running.process.send_signal(1)
-        kept = wait_for(lambda: [line for line in running.log() if line["event"] == "gateway.secrets_kept"])
-        assert "test/standard" in kept[0]["error"]
-        assert accepts(new)
+def status_of(running: Running, key: str) -> int:
+    body = b"{}"
+    return running.post("/hooks/deals", body, standard(fresh(), body, key=key)).status_code
+
+
+def events(running: Running, name: str) -> list[dict[str, Any]]:
+    return [line for line in running.log() if line["event"] == name]
+
+
+def replace(file: Path, text: str) -> None:
+    """At once: a file that is empty for a moment is a secret that is gone for a moment."""
+    scratch = file.with_name("scratch")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(file)
+
+
+def test_secrets_are_renewed_while_it_serves(stack: Stack, tmp_path: Path) -> None:
+    with gateway(stack.bootstrap_servers, tmp_path, gateway_renew_s=0.05) as running:
+        file = running.secrets / "standard"
+        replace(file, f"{NEW_SECRET}\n{STANDARD_SECRET}\n")
+        wait_for(lambda: status_of(running, NEW_SECRET) == 200)
+        assert status_of(running, STANDARD_SECRET) == 200
+        replace(file, f"{NEW_SECRET}\n")
+        wait_for(lambda: status_of(running, STANDARD_SECRET) == 401)
+        replace(file, "whsec_&hunter22&\n")
+        kept = wait_for(lambda: events(running, "gateway.secrets_kept"))
+        assert status_of(running, NEW_SECRET) == 200
+        assert "hunter22" not in str(kept)
+        file.unlink()
+        wait_for(lambda: status_of(running, NEW_SECRET) == 503)
+        assert events(running, "gateway.source_closed")[0]["source"] == running.topic(DEALS).removesuffix(".raw")
+        stamp = str(int(time.time()))
+        proof = "v0=" + signature("slack", f"v0:{stamp}:{{}}".encode())
+        slack = {"x-slack-request-timestamp": stamp, "x-slack-signature": proof}
+        assert running.post("/hooks/slack", b"{}", JSON | slack).status_code == 200, "of no concern to other sources"
+        replace(file, f"{NEW_SECRET}\n")
+        wait_for(lambda: status_of(running, NEW_SECRET) == 200)
+
+
+def test_on_sighup_secrets_are_renewed_at_once(stack: Stack, tmp_path: Path) -> None:
+    with gateway(stack.bootstrap_servers, tmp_path, gateway_renew_s=3600) as running:
+        (running.secrets / "standard").write_text(f"{NEW_SECRET}\n", encoding="utf-8")
+        assert (status_of(running, STANDARD_SECRET), status_of(running, NEW_SECRET)) == (200, 401)
+        running.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: status_of(running, NEW_SECRET) == 200)
+        assert status_of(running, STANDARD_SECRET) == 401
 
 
 def test_sigterm_answers_what_is_in_flight_and_ends_with_0(stack: Stack, tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ def from_environment(servers: str, kafka: dict[str, str], password: str | None =
         return load_settings()
 
 
-def scram(kafka: SecuredKafka, user: str, password: str = PASSWORD, authority: Authority | None = None) -> Settings:
+def scram(
+    kafka: SecuredKafka, user: str, password: str | None = PASSWORD, authority: Authority | None = None
+) -> Settings:
     trusted = authority or kafka.authority
     return from_environment(
         f"127.0.0.1:{kafka.sasl_port}",
@@ -417,3 +419,36 @@ def test_a_malformed_setting_is_named_and_not_repeated(monkeypatch: pytest.Monke
         load_settings()
     assert told in str(caught.value)
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_rotated_password_is_taken_up_by_those_who_are_connected(
+    cluster: SecuredKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named as a secret, the password is asked for by each new client, and by the gateway's while it serves."""
+    cluster.add_user("rotating", PASSWORD, GATEWAY_RULES)
+    monkeypatch.setenv("HEDDLE_KAFKA_PASSWORD_SECRET", "kafka/password")
+    monkeypatch.setenv("HEDDLE_SECRET_KAFKA_PASSWORD", PASSWORD)
+    settings = scram(cluster, "rotating", password=None)
+    before = settings.kafka_config()
+
+    async def scenario() -> None:
+        producer = AsyncProducer(before)
+        await producer.start()
+        try:
+            await producer.send(Outgoing(RAW_TOPIC, b"k", b"old"))
+            await producer.renew(settings.kafka_config())
+            monkeypatch.setenv("HEDDLE_SECRET_KAFKA_PASSWORD", WRONG_PASSWORD)
+            with pytest.raises(AuthError):
+                await producer.renew(settings.kafka_config())
+            await producer.send(Outgoing(RAW_TOPIC, b"k", b"still there"))
+            await asyncio.to_thread(cluster.add_user, "rotating", "another one", GATEWAY_RULES)
+            monkeypatch.setenv("HEDDLE_SECRET_KAFKA_PASSWORD", "another one")
+            await producer.renew(settings.kafka_config())
+            await producer.send(Outgoing(RAW_TOPIC, b"k", b"new"))
+        finally:
+            await producer.stop()
+
+    asyncio.run(scenario())
+    send(settings)
+    with pytest.raises(AuthError):
+        asyncio.run(AsyncProducer(before).start())

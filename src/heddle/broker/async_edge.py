@@ -67,6 +67,7 @@ class AsyncProducer:
     All methods run on one event loop. Keys go to the partition where librdkafka's `murmur2_random` puts them."""
 
     def __init__(self, config: Mapping[str, str]) -> None:
+        self._config = dict(config)
         self._options = connection_options(config)
         self._producer: Any = None
         self._replacing: asyncio.Task[None] | None = None
@@ -111,6 +112,23 @@ class AsyncProducer:
                 self._replace(producer)
             raise _failure(error, f"producing to {topic}") from error
         return landed.partition, landed.offset
+
+    async def renew(self, config: Mapping[str, str]) -> None:
+        """Connect as `config` says, then leave the connection before it: what was sent there lands there. Nothing when
+        it says the same. Raises as `start` does, and stays as it was then."""
+        if config == self._config:
+            return
+        before, options = self._producer, self._options
+        self._options = connection_options(config)
+        if before is None:  # it is being replaced, perhaps with these options already; the next call knows
+            return
+        try:
+            await self.start()
+        except BaseException:
+            self._options = options
+            raise
+        self._config = dict(config)
+        await before.stop()
 
     async def reachable(self, timeout_s: float) -> bool:
         """Whether a broker answers a metadata request within the time."""

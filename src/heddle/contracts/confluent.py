@@ -10,6 +10,8 @@ import re
 import ssl
 import threading
 import time
+from base64 import b64encode
+from collections.abc import Generator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ import stamina
 from heddle.contracts.contract import Contract
 from heddle.contracts.registry import COMPATIBILITY, IncompatibleError, NotRegisteredError, verdict
 from heddle.errors import AuthError, ContractError, DependencyDownError, UnknownSchemaIdError, UsageError
+from heddle.secrets import Secret, secret
 from heddle.settings import Settings
 
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
@@ -35,13 +38,9 @@ class ConfluentRegistry:
 
     def __init__(self, settings: Settings, *, timeout_s: float = 5.0) -> None:
         self._url = settings.registry_url.rstrip("/")
-        auth = None
-        if settings.registry_user:
-            password = settings.registry_password.get_secret_value() if settings.registry_password else ""
-            auth = httpx2.BasicAuth(settings.registry_user, password)
         self._client = httpx2.Client(
             base_url=self._url,
-            auth=auth,
+            auth=_auth(settings),
             verify=_trust(settings.registry_ca) if settings.registry_ca else True,
             timeout=timeout_s,
             headers={"Content-Type": _CONTENT_TYPE, "Accept": f"{_CONTENT_TYPE}, application/json"},
@@ -137,7 +136,7 @@ class ConfluentRegistry:
         if status in (401, 403):
             raise AuthError(
                 f"the registry at {self._url} refuses us (HTTP {status})",
-                hint="check HEDDLE_REGISTRY_USER and HEDDLE_REGISTRY_PASSWORD",
+                hint="check HEDDLE_REGISTRY_USER and HEDDLE_REGISTRY_PASSWORD (or _PASSWORD_SECRET)",
             )
         try:
             answer = orjson.loads(response.content)
@@ -153,6 +152,36 @@ class ConfluentRegistry:
         return DependencyDownError(
             f"the registry at {self._url} does not answer: {why}", hint="is it up? see `heddle status`"
         )
+
+
+class _RotatingAuth(httpx2.Auth):
+    """Basic authentication with the password of this moment; one that is refused is asked for anew, once."""
+
+    def __init__(self, user: str, password: Secret) -> None:
+        self._user = user
+        self._password = password
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        password = self._password.resolve()
+        response = yield self._signed(request, password)
+        if response.status_code == 401:
+            self._password.refresh()
+            renewed = self._password.resolve()
+            if renewed != password:
+                yield self._signed(request, renewed)
+
+    def _signed(self, request: httpx2.Request, password: str) -> httpx2.Request:
+        request.headers["Authorization"] = "Basic " + b64encode(f"{self._user}:{password}".encode()).decode()
+        return request
+
+
+def _auth(settings: Settings) -> httpx2.Auth | None:
+    if not settings.registry_user:
+        return None
+    if settings.registry_password_secret:
+        return _RotatingAuth(settings.registry_user, secret(settings.registry_password_secret))
+    password = settings.registry_password.get_secret_value() if settings.registry_password else ""
+    return httpx2.BasicAuth(settings.registry_user, password)
 
 
 def _trust(ca_file: str) -> ssl.SSLContext:

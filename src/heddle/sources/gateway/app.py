@@ -16,9 +16,10 @@ import structlog
 from heddle.settings import Settings
 from heddle.sources.gateway.connection import Connection, RawLog
 from heddle.sources.gateway.counters import Counters
+from heddle.sources.gateway.keys import Keys
 from heddle.sources.gateway.limits import Limits, read_body
 from heddle.sources.gateway.responses import ACCEPTED, Receive, Refusal, Response, Scope, Send
-from heddle.sources.gateway.routes import Route, Routes, load_routes
+from heddle.sources.gateway.routes import Route
 from heddle.sources.signatures import SignedRequest
 from heddle.sources.webhook import WebhookSource
 
@@ -37,11 +38,12 @@ def gateway_app(sources: Iterable[WebhookSource], settings: Settings, producer: 
 
 
 class Gateway:
-    """State: the routes, and what is counted. One event loop calls everything."""
+    """State: the routes with their secrets, and what is counted. One event loop calls everything."""
 
     def __init__(self, sources: tuple[WebhookSource, ...], settings: Settings, producer: RawLog) -> None:
-        self._sources = sources
-        self._routes: Routes = load_routes(sources)
+        self._settings = settings
+        self._keys = Keys(sources)
+        self._renewal = asyncio.Lock()
         self._limits = Limits.of(settings)
         self._deadline_s = settings.gateway_deadline_s
         self._base_url = settings.gateway_base_url.rstrip("/")
@@ -49,9 +51,11 @@ class Gateway:
         self._faults_told: set[str] = set()
         self.counters = Counters()
 
-    def reload(self) -> None:
-        """Read the secrets again. Raises `UsageError` and keeps the old ones when a secret has no value."""
-        self._routes = load_routes(self._sources)
+    async def renew(self) -> None:
+        """Ask for the secrets again, Kafka's password included. Raises nothing: what cannot be renewed is told."""
+        async with self._renewal:
+            await self._keys.renew()
+            await self._connection.renew(self._settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,7 +64,7 @@ class Gateway:
             await (await self._respond(scope, receive)).send(send)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        route = self._routes.get(scope["path"])
+        route = self._keys.routes.get(scope["path"])
         source = route.source.name if route is not None else NO_SOURCE
         try:
             return await self._operational(scope) if route is None else await self._deliver(route, scope, receive)
@@ -77,6 +81,7 @@ class Gateway:
         deadline = asyncio.get_running_loop().time() + self._deadline_s
         name = route.source.name
         with self._limits.request() as reservation:
+            route.check_open()
             challenge = route.challenge_in_query(scope)
             if challenge is not None:
                 self.counters.handshakes[name] += 1
@@ -135,11 +140,22 @@ class Gateway:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         await self._connection.open()
+        renewing = asyncio.create_task(self._keep_renewing())
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
         await self._connection.close()
         self.counters.flush()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.gateway_renew_s)
+            try:
+                await self.renew()
+            except Exception as error:  # a fault of ours; the next round may do better than an end of all rounds
+                self._tell_fault(NO_SOURCE, error)
 
 
 def _is_local(scope: Scope) -> bool:

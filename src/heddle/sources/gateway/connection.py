@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
 
 from heddle.broker.log import Outgoing
 from heddle.errors import AuthError, BrokerDownError, BrokerError, HeddleError
+from heddle.settings import Settings
 from heddle.sources.gateway.responses import unavailable
 
 FIRST_WAIT_S = 3.0
@@ -28,6 +30,10 @@ class RawLog(Protocol):
     async def send(self, record: Outgoing) -> tuple[int, int]:
         """(partition, offset) once every in-sync replica has it. Raises `BrokerDownError`, `AuthError`, or
         `BrokerError` for a record that the topic will not take."""
+
+    async def renew(self, config: Mapping[str, str]) -> None:
+        """Log in as `config` says from now on; nothing when it says the same. Raises as `start` does, and goes on as
+        before then."""
 
     async def reachable(self, timeout_s: float) -> bool:
         """Whether a broker answers a metadata request within the time."""
@@ -60,6 +66,15 @@ class Connection:
         if self.connected:
             self.connected = False
             await self._raw_log.stop()
+
+    async def renew(self, settings: Settings) -> None:
+        """With the password of this moment, where that is a secret. Raises nothing."""
+        if not self.connected or not settings.kafka_password_secret:
+            return
+        try:
+            await self._raw_log.renew(await asyncio.to_thread(settings.kafka_config))
+        except HeddleError as error:
+            self._tell(error, "renewing")
 
     async def append(self, record: Outgoing, deadline: float) -> None:
         """Returns once the record is durable. Refuses with 503 otherwise; the record may land all the same."""

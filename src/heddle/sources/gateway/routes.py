@@ -13,7 +13,7 @@ from heddle.broker.log import Outgoing
 from heddle.errors import UsageError
 from heddle.event import TRACEPARENT, valid_traceparent
 from heddle.sources.delivery import Delivery, text_at
-from heddle.sources.gateway.responses import Refusal, Response, Scope, text
+from heddle.sources.gateway.responses import Refusal, Response, Scope, text, unavailable
 from heddle.sources.handshakes import ChallengeError, EchoBody, EchoQuery
 from heddle.sources.raw import body_id, raw_record, usable_id
 from heddle.sources.signatures import SignatureError, SignedRequest, Verified, Verifier
@@ -39,16 +39,24 @@ def load_routes(sources: Iterable[WebhookSource]) -> Routes:
 
 @dataclass(frozen=True)
 class Route:
-    """Each step raises `Refusal` with the right status."""
+    """Each step raises `Refusal` with the right status. `verifier` is None once there is no secret any more."""
 
     source: WebhookSource
-    verifier: Verifier
+    verifier: Verifier | None
     tokens: tuple[str, ...]
 
     @classmethod
     def load(cls, source: WebhookSource) -> Route:
         tokens = source.handshake.tokens() if isinstance(source.handshake, EchoQuery) else ()
         return cls(source, source.signature.load(), tokens)
+
+    def closed(self) -> Route:
+        """The same source without secrets: it takes nothing."""
+        return dataclasses.replace(self, verifier=None, tokens=())
+
+    def check_open(self) -> None:
+        if self.verifier is None:
+            raise unavailable("no-secret")
 
     def challenge_in_query(self, scope: Scope) -> Response | None:
         """The answer to an unsigned handshake, if this request is one."""
@@ -86,6 +94,7 @@ class Route:
             raise Refusal(415, "content-type")
 
     def prove(self, request: SignedRequest, now: float) -> Verified:
+        assert self.verifier is not None, "check_open comes first"
         try:
             return self.verifier.verify(request, now)
         except SignatureError as error:

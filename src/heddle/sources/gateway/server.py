@@ -18,8 +18,9 @@ import structlog
 import uvicorn
 import uvloop
 
-from heddle.errors import HeddleError, UsageError
+from heddle.errors import UsageError
 from heddle.root import state_dir as default_state_dir
+from heddle.secrets import refresh_all
 from heddle.settings import Settings, need
 from heddle.sources.gateway.app import Gateway, gateway_app
 from heddle.sources.gateway.http1 import BoundedHttp, HeadLimits
@@ -34,8 +35,9 @@ log = structlog.get_logger("heddle.gateway")
 def run_gateway(sources: Iterable[WebhookSource], settings: Settings, *, state_dir: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain: requests in flight are answered, what was sent lands.
 
-    SIGHUP reads the secrets again. While it serves, `gateway.json` in the project's state folder (or `state_dir`) holds
-    its address. Raises `UsageError` for a taken port, a path claimed twice, a secret without a value."""
+    Secrets are asked for again all the time, on SIGHUP at once. While it serves, `gateway.json` in the project's state
+    folder (or `state_dir`) holds its address. Raises `UsageError` for a taken port, a path claimed twice, a secret
+    without a value."""
     # Here and not above: of all commands only this one needs the asynchronous Kafka client.
     from heddle.broker.async_edge import AsyncProducer
 
@@ -91,12 +93,13 @@ def announcement(state_dir: Path, url: str) -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """Signals through the event loop, so that a drained gateway ends with exit code 0; SIGHUP reloads secrets."""
+    """Signals through the event loop, so that a drained gateway ends with exit code 0; SIGHUP renews secrets."""
 
     def __init__(self, gateway: Gateway, settings: Settings, on_started: Callable[[], object]) -> None:
         super().__init__(_uvicorn_config(gateway, settings))
         self._gateway = gateway
         self._on_started = on_started
+        self._renewal: asyncio.Future[None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,12 +121,9 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def _reload(self) -> None:
-        try:
-            self._gateway.reload()
-        except HeddleError as error:
-            log.error("gateway.secrets_kept", error=str(error), hint=error.hint)
-        else:
-            log.info("gateway.secrets_reloaded")
+        """Stores are asked, whatever is known of them."""
+        refresh_all()
+        self._renewal = asyncio.ensure_future(self._gateway.renew())
 
 
 def _uvicorn_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
