@@ -16,7 +16,7 @@ from heddle.cli.main import app, out
 from heddle.contracts import ConfluentRegistry, load_contracts
 from heddle.contracts.types import generate, stale, write
 from heddle.delivery.subscription import subscription_of
-from heddle.operations.check import check_project
+from heddle.operations.check import check_project, check_sources
 from heddle.operations.dead_letter_topics import DeadLetterTopics
 from heddle.operations.declared import declared_topics
 from heddle.operations.plan import Item, Plan, State, make_plan
@@ -60,15 +60,21 @@ def types(
 
 
 @app.command()
-def check(json: AsJson = False) -> None:
+def check(
+    json: AsJson = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Ask captured databases too; connects to them.")] = False,
+) -> None:
     """Check all that can be known without a broker.
 
-    Contracts, generated types, mappings, and what components refer to.
+    Contracts, generated types, mappings, and what components refer to. With --sources also whether databases are set
+    up to be captured: log level, publication, replica identities, privileges, slots.
 
     Example: heddle check --json
 
     Exit codes: 0 all is well, 1 problems were found."""
     problems = check_project()
+    if sources and not problems:
+        problems = check_sources()
     if json:
         typer.echo(json_text.dumps({"problems": [problem._asdict() for problem in problems]}))
     for problem in problems if not json else ():

@@ -16,6 +16,7 @@ from heddle.integration import Component, Flow, Sink, Source
 from heddle.project import ROLE_FOLDERS, Project, load_project
 from heddle.root import find_root
 from heddle.secrets import Secret
+from heddle.sources.postgres import PostgresSource
 
 
 class Problem(NamedTuple):
@@ -42,6 +43,17 @@ def check_project(start: Path | None = None) -> list[Problem]:
     if not problems:
         problems += _project(root)
     return problems
+
+
+def check_sources(start: Path | None = None) -> list[Problem]:
+    """What captured databases say: connects to each. Raises `DependencyDownError` or `AuthError`."""
+    project = load_project(start)
+    return [
+        Problem(_file_of(project, source), f"{source.name}: {message}", hint)
+        for source in project.sources
+        if isinstance(source, PostgresSource)
+        for message, hint in source.findings()
+    ]
 
 
 def _contracts(root: Path) -> Iterator[Problem]:
@@ -138,7 +150,7 @@ def _secrets(file: str, component: Component) -> Iterator[Problem]:
     if signature is not None and not isinstance(getattr(signature, "secret", None), Secret):
         yield Problem(file, f"{component.name}: its signature names no secret", 'pass one: secret("crm/webhook")')
     dsn = getattr(component, "dsn", None)
-    if isinstance(component, Sink) and isinstance(dsn, str):
+    if isinstance(component, Sink | PostgresSource) and isinstance(dsn, str):
         yield Problem(file, f"{component.name}: its DSN stands in the source", 'name it instead: secret("ledger/dsn")')
 
 

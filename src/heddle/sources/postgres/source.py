@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 from heddle.broker.log import Record
 from heddle.errors import UsageError
@@ -12,9 +14,12 @@ from heddle.event import Draft
 from heddle.integration import PulledSource
 from heddle.on_failure import DEFAULT, OnFailure, Order
 from heddle.secrets import Secret
+from heddle.sources.postgres.checks import Finding, findings
 from heddle.sources.postgres.puller import CapturePuller
 from heddle.sources.postgres.records import drafts_of
+from heddle.sources.postgres.session import Session
 from heddle.sources.postgres.tables import Table
+from heddle.sources.postgres.window import emit, prefix_of
 
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
 
@@ -58,6 +63,23 @@ class PostgresSource(PulledSource):
 
     def open(self) -> CapturePuller:
         return CapturePuller(self.name, self.dsn, self.slot, self.publication, self.tables)
+
+    def findings(self) -> list[Finding]:
+        """What is not as it has to be in the database, each with what to run. Connects."""
+        with closing(Session(self.name, self.dsn)) as session:
+            return list(findings(session, self.slot, self.publication, self.tables))
+
+    def request_snapshot(self, table: str) -> str:
+        """Writes the wish to read a table again into the log, where the running source finds it; returns its id.
+        Connects. Raises `UsageError` for a table that is not captured."""
+        if table not in self.tables:
+            raise UsageError(
+                f"{self.name} does not capture {table}", hint=f"it captures {', '.join(sorted(self.tables))}"
+            )
+        snapshot_id = uuid4().hex
+        with closing(Session(self.name, self.dsn)) as session:
+            emit(session, prefix_of(self.slot), {"snapshot": snapshot_id, "table": table})
+        return snapshot_id
 
     def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
         return drafts_of(record.value, self.tables)

@@ -1,0 +1,133 @@
+"""What has to be so in the database before a capture can work, and what to run where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from heddle.contracts import contract_of
+from heddle.sources.postgres import catalog
+from heddle.sources.postgres.catalog import Publication, TableInfo
+from heddle.sources.postgres.session import Session
+from heddle.sources.postgres.standing import PLUGIN
+from heddle.sources.postgres.tables import Table
+from heddle.sources.postgres.window import quoted
+
+Finding = tuple[str, str]
+"""What is wrong, and what to run or to do."""
+
+MIN_VERSION = 150_000
+
+_SERVER = """
+select current_setting('server_version_num')::int, current_setting('wal_level'),
+       current_setting('max_replication_slots')::int, current_setting('max_wal_senders')::int,
+       (select count(*)::int from pg_replication_slots), pg_is_in_recovery(),
+       (select rolreplication or rolsuper or exists (
+            select 1 from pg_roles m where m.rolname in ('rds_replication', 'cloudsqlreplication')
+            and pg_has_role(current_user, m.oid, 'member')) from pg_roles where rolname = current_user),
+       current_user, current_setting('max_slot_wal_keep_size')
+"""
+
+
+def findings(session: Session, slot: str, publication: str, tables: Mapping[str, Table]) -> Iterator[Finding]:
+    """Raises what `Session` raises."""
+    yield from _server(session, slot)
+    published = catalog.publication(session, publication)
+    infos = catalog.tables(session, list(tables))
+    names = ", ".join(".".join(map(quoted, name.split("."))) for name in tables)
+    if published is None:
+        yield (
+            f"there is no publication {publication}",
+            f"create publication {quoted(publication)} for table {names} with (publish_via_partition_root = true)",
+        )
+    elif not published.is_complete:
+        yield (
+            f"the publication {publication} leaves kinds of changes out",
+            f"alter publication {quoted(publication)} set (publish = 'insert, update, delete, truncate')",
+        )
+    for name, table in tables.items():
+        info = infos.get(name)
+        if info is None:
+            yield f"there is no table {name}", "create it, or correct tables="
+        else:
+            yield from _table(table, info, publication, published)
+
+
+def _server(session: Session, slot: str) -> Iterator[Finding]:
+    ((version, level, max_slots, max_senders, slots, standby, may_replicate, role, keep),) = session.rows(_SERVER)
+    found = catalog.slot(session, slot)
+    if version < MIN_VERSION:
+        yield f"the server's version is {version // 10_000}", "capture needs PostgreSQL 15 or newer"
+    if level != "logical":
+        yield f"wal_level is {level}", "alter system set wal_level = 'logical'; then restart the server"
+    if standby:
+        yield "the server is a standby", "name the primary in the secret"
+    if not may_replicate:
+        yield (
+            f"the role {role} may not replicate",
+            f"alter role {quoted(role)} replication (managed servers: grant rds_replication or cloudsqlreplication)",
+        )
+    if found is None and slots >= max_slots:
+        yield f"all {max_slots} replication slots are taken", "raise max_replication_slots, or drop one that is unused"
+    if max_senders < 1:
+        yield "max_wal_senders is 0", "alter system set max_wal_senders = 10; then restart the server"
+    if found is not None and found.wal_status == "lost":
+        yield f"slot {slot} is lost", "run `heddle snapshot` with --restart"
+    if found is not None and found.plugin != PLUGIN:
+        yield (
+            f"slot {slot} is one of {found.plugin or 'physical replication'}",
+            "declare another slot, or drop that one",
+        )
+    if keep == "-1":
+        yield (
+            "max_slot_wal_keep_size is not set: a source that stands still for long fills the server's disk",
+            "alter system set max_slot_wal_keep_size = '50GB'; select pg_reload_conf()",
+        )
+
+
+def _table(table: Table, info: TableInfo, publication: str, published: Publication | None) -> Iterator[Finding]:
+    name = ".".join(map(quoted, table.name.split(".")))
+    contract = contract_of(table.emits)
+    columns = table.named_columns(table.emits)
+    read = {column for cls in table.contracts for column in table.named_columns(cls).values()}
+    is_full = info.identity == "f"
+    if published is not None and table.name not in published.tables:
+        yield (
+            f"{table.name} is not in the publication {publication}",
+            f"alter publication {quoted(publication)} add table {name}",
+        )
+    if info.kind == "p" and published is not None and not published.via_root:
+        yield (
+            f"{table.name} is partitioned, and its changes come as its partitions'",
+            f"alter publication {quoted(publication)} set (publish_via_partition_root = true)",
+        )
+    if not info.is_readable:
+        yield f"{table.name} may not be read by the source's role", f"grant select on {name} to the role"
+    missing = sorted(read - set(info.columns))
+    if missing:
+        yield f"{table.name} has no column {', '.join(missing)}", "name another in columns=, or None for the default"
+    made = sorted(read & info.generated)
+    if made:
+        yield f"{table.name}: {', '.join(made)} is generated, and not in the log", "make it by a function in columns="
+    if not info.key:
+        yield (
+            f"{table.name} has neither a primary key nor an index as its replica identity",
+            f"add a primary key, or `alter table {name} replica identity using index …`",
+        )
+    large = sorted(read & info.large)
+    if large and info.has_toast and not is_full:
+        yield (
+            f"{table.name}: {', '.join(large)} may be large, and an update that leaves it alone would not hold it",
+            f"alter table {name} replica identity full",
+        )
+    keys = [columns.get(field) for field in contract.metadata.key]
+    if table.deletes is not None and None in keys:
+        yield (
+            f"{table.name}: the key of {contract.name} is not read from columns, so a deleted row has none",
+            "read its fields from columns, or say deletes=None",
+        )
+    outside = sorted({column for column in keys if column is not None} - set(info.key))
+    if outside and not is_full:
+        yield (
+            f"{table.name}: the contract's key has {', '.join(outside)}, which the log does not hold of old rows",
+            f"alter table {name} replica identity full",
+        )
