@@ -41,6 +41,7 @@ COMMAND_MODULES = (
     "dlq_jobs",
     "dlq_transfer",
     "rewind",
+    "snapshot",
 )
 
 WIDE = 120
