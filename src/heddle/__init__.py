@@ -68,6 +68,7 @@ __all__ = [
     "Mapping",
     "OnFailure",
     "Park",
+    "PostgresSource",
     "QuickBooks",
     "RateLimitError",
     "Retry",
