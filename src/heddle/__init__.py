@@ -73,6 +73,7 @@ __all__ = [
     "RateLimitError",
     "Retry",
     "RetryLater",
+    "RowView",
     "Secret",
     "Shopify",
     "Sink",
