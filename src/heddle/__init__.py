@@ -83,6 +83,7 @@ __all__ = [
     "StandardWebhooks",
     "Stop",
     "Stripe",
+    "Table",
     "TransientError",
     "UnknownEffectError",
     "UsageError",
