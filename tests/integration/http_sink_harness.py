@@ -9,14 +9,19 @@ from typing import Any
 from http_target import Target
 from sql_sink_harness import delivered, entry
 
-from heddle import Breaker, Deadlines, Endpoint, HttpSink, IdempotencyKey, OnFailure
+from heddle import Breaker, Deadlines, Endpoint, HttpSink, IdempotencyKey, OnFailure, Retry
 from heddle.errors import Failure
 from heddle.event import stable_id
 from heddle.integration import Applied, Delivered
 from heddle.sinks.http.writer import HttpWriter
 from schemas.ledger import Entry
 
-QUICK = OnFailure(quick_tries=2, quick_delay_s=0.01, breaker=Breaker(first_probe_s=0.1, longest_probe_s=0.5))
+QUICK = OnFailure(
+    quick_tries=2,
+    quick_delay_s=0.01,
+    transient=Retry(tries=50, first_delay_s=0.1, longest_delay_s=0.5),
+    breaker=Breaker(first_probe_s=0.1, longest_probe_s=0.5),
+)
 SHORT = Deadlines(connect_s=1.0, read_s=1.0, total_s=1.5)
 
 

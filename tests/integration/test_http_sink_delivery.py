@@ -1,0 +1,235 @@
+"""The HTTP sink under a worker: exactly once in effect through faults and crashes, an outage that parks nothing, and
+what nobody knows. In-memory log, real HTTP."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_sink_harness import QUICK, sink_of
+from http_target import NONE, Fault, Seen, Target, mixed_faults
+from sql_sink_harness import entry
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
+from delivery_harness import Driven, Scene, eventually, running
+
+from heddle import Deadlines, IdempotencyKey, OnFailure, Retry
+from heddle.broker.log import Outgoing, Record
+from heddle.broker.memory import MemoryBroker
+from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contracts
+from heddle.delivery.build import open_step
+from heddle.delivery.steps import Budget, NoFence, Run
+from heddle.event import Identity, Lineage, event_headers, stable_id
+from heddle.settings import Settings
+from schemas.ledger import Entry
+
+ROOT = Path(__file__).parents[2]
+SOURCE = "/sources/crm"
+
+
+class Killed(BaseException):
+    """The process is gone, at this point."""
+
+
+class Office:
+    """One HTTP sink's subscription on a log in memory, and its target."""
+
+    def __init__(self, target: Target, policy: OnFailure = QUICK) -> None:
+        self.target = target
+        self.scene = Scene(MemoryBroker(), on_failure=policy)
+        self.registry = MemoryRegistry(load_contracts(ROOT))
+        self._codec: AvroCodec[Entry] = AvroCodec(contract_of(Entry), self.registry)
+
+    def feed(self, *names: str, first: int = 0) -> None:
+        """One event for each name, which is its key; ids count from `first`."""
+        producer = self.scene._feeder
+        producer.begin()
+        for number, name in enumerate(names, first):
+            identity = Identity(SOURCE, f"e{number}")
+            headers = event_headers(
+                identity, "ledger.entry.v1", b"2026-01-01T00:00:00Z", Lineage("r.0", identity).pack(), None, []
+            )
+            value = self._codec.encode(entry(name, number))
+            producer.produce([Outgoing(self.scene.subscription.topic, name.encode(), value, headers, 0)])
+        producer.commit(30)
+
+    def step(self, **options: Any) -> Any:
+        sink = sink_of(self.target.url, on_failure=self.scene.on_failure, **options)
+        return open_step(sink, "shop", "0" * 64, self.registry, Settings.model_validate({}))
+
+    def states(self) -> list[tuple[str, str]]:
+        """(state, code or what it waits for) of each unresolved entry."""
+        found = []
+        for record in self.scene.newest():
+            headers = {name: (value or b"").decode() for name, value in record.headers}
+            found.append((headers["heddle-state"], headers.get("heddle-blocked-by") or headers.get("heddle-code", "")))
+        return found
+
+    def effects(self) -> Counter[str]:
+        return Counter(seen.headers["idempotency-key"] for seen in self.target.effects)
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    made = Target()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def office(target: Target) -> Iterator[Office]:
+    made = Office(target)
+    yield made
+    made.scene.close()
+
+
+def keys(count: int) -> list[str]:
+    return [stable_id(SOURCE, f"e{number}") for number in range(count)]
+
+
+class _Dying(NoFence):
+    """A step whose process dies after its `n`th run: the effects are made, nothing is committed."""
+
+    def __init__(self, step: Any, deaths: Iterator[bool]) -> None:
+        self.digest, self.longest_call_s = step.digest, step.longest_call_s
+        self.close = step.close
+        self._step = step
+        self._deaths = deaths
+
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        run: Run = self._step.run(records, budget)
+        if next(self._deaths, False):
+            raise Killed
+        return run
+
+
+@pytest.mark.parametrize("dedupes", [True, False], ids=["deduplicating", "naive"])
+def test_each_event_takes_effect_once_through_faults_and_crashes(
+    office: Office, dedupes: bool, record_property: Any
+) -> None:
+    """Crashes lie between effect and commit. A target that keeps no keys acts on each try: that is counted, and
+    shown."""
+    target, count = office.target, 240
+    target.dedupes = dedupes
+    target.fault = mixed_faults(0.1, 7, 0.4, target.injected)
+    office.feed(*[f"k{number % 80}" for number in range(count)])
+    deaths = iter([False, True, False, False, True])
+    policy = {"deadlines": Deadlines(connect_s=0.5, read_s=0.3, total_s=0.5)}
+    crashes = 0
+    while True:
+        driven = Driven(office.scene.worker(_Dying(office.step(**policy), deaths), batch_max_records=50))
+        driven.open()
+        try:
+            driven.until(lambda: office.scene.counts().total == count and not office.states())
+        except Killed:
+            crashes += 1
+            driven.abandon()
+            continue
+        driven.close()
+        break
+    effects = office.effects()
+    assert set(effects) == set(keys(count))
+    doubles = sum(effects.values()) - count
+    record_property("summary", f"{sum(target.injected.values())} faults, {crashes} crashes, {doubles} doubled effects")
+    assert crashes == 2
+    assert (doubles == 0) if dedupes else (doubles > 0)
+
+
+def test_a_target_that_is_down_parks_nothing_and_all_is_delivered_once_it_is_back(office: Office) -> None:
+    office.target.stop()
+    office.feed(*[f"k{number}" for number in range(40)])
+    with running(office.scene.worker(office.step())) as (worker,):
+        eventually(lambda: worker.worker.waiting is not None, "it pauses")
+        assert office.states() == []
+        office.target.start()
+        office.scene.settled(40)
+    assert office.effects() == Counter(keys(40))
+
+
+def test_a_target_that_answers_500_opens_the_breaker_and_parks_nothing(office: Office) -> None:
+    office.target.fault = lambda _: Fault(status=500)
+    office.feed(*[f"k{number}" for number in range(40)])
+    with running(office.scene.worker(office.step())) as (worker,):
+        eventually(lambda: worker.worker._judge.board.reason is not None, "the breaker opens")
+        before = len(office.target.seen)
+        eventually(lambda: len(office.target.seen) > before, "it probes")
+        assert office.states() == []
+        office.target.fault = lambda _: NONE
+        office.scene.settled(40)
+    assert office.effects() == Counter(keys(40))
+
+
+def test_a_rate_limit_is_waited_for_and_burns_no_attempt(office: Office) -> None:
+    limits = iter([Fault(status=429, headers={"Retry-After": "1"})] * 3)
+    office.target.fault = lambda _: next(limits, NONE)
+    office.feed("a", "b", "c")
+    with running(office.scene.worker(office.step(concurrency=1))):
+        office.scene.settled(3)
+    assert office.scene.entries() == []
+    assert office.effects() == Counter(keys(3))
+
+
+def test_refused_credentials_stop_the_worker_and_nothing_is_passed(office: Office) -> None:
+    office.target.fault = lambda seen: Fault(status=403) if b'"b"' in seen.body else NONE
+    office.feed("a", "b", "c")
+    driven = Driven(office.scene.worker(office.step(concurrency=1)))
+    with pytest.raises(Exception, match="HTTP 403"), driven:
+        driven.until(lambda: False)
+    assert (office.scene.counts().total, office.scene.entries()) == (1, [])
+
+
+def test_a_refused_record_is_dead_with_the_targets_words_and_holds_its_key_alone(office: Office) -> None:
+    office.target.fault = lambda seen: Fault(status=422, body=b"no such account") if b'"a"' in seen.body else NONE
+    office.feed("a", "b", "a")
+    with running(office.scene.worker(office.step())):
+        office.scene.settled(3)
+    assert office.states() == [("dead", "http-422"), ("waiting", "0-0")]
+    (entry,) = [r for r in office.scene.newest() if dict(r.headers)["heddle-state"] == b"dead"]
+    assert (dict(entry.headers)["heddle-message"] or b"").endswith(b"to POST: no such account")
+
+
+def test_what_may_have_taken_effect_before_the_window_is_parked_as_unknown(target: Target) -> None:
+    """The answer is lost; its retry comes when the target no longer keeps keys."""
+    retry = Retry(tries=5, first_delay_s=0.6, longest_delay_s=0.7)
+    office = Office(target, OnFailure(quick_tries=1, transient=retry))
+    office.target.fault = lambda _: Fault(cut=True)
+    office.feed("a")
+    with running(office.scene.worker(office.step(idempotency=IdempotencyKey(kept=timedelta(milliseconds=200))))):
+        eventually(lambda: office.states() == [("unknown", "unknown-effect")], "parked as unknown")
+    assert len(office.target.effects) == 1
+
+
+def test_a_worker_that_was_frozen_longer_than_its_session_sends_nothing_more(office: Office) -> None:
+    """The batch came into its hands seven seconds ago; the group has given its partitions away since."""
+    office.feed("a", "b")
+    step = office.step()
+    records = office.scene.read(office.scene.subscription.topic)
+    budget = Budget(60, threading.Event())
+    budget._taken -= 7
+    assert step.run(records, budget) == Run([])
+    assert office.target.seen == []
+    assert len(step.run(records, Budget(60, threading.Event())).results) == 2
+    step.close()
+
+
+def test_a_slow_target_cuts_the_batch_and_the_rest_follows(office: Office) -> None:
+    """With a session of a second, as it were: what was not begun in time is begun in the next turn."""
+    paced = threading.Event()
+
+    def slow(_: Seen) -> None:
+        paced.wait(0.15)
+
+    office.target.before = slow
+    office.feed(*[f"k{number}" for number in range(20)])
+    step = office.step(concurrency=1)
+    step._session_timeout_s = 1.0
+    with running(office.scene.worker(step)):
+        office.scene.settled(20)
+    assert office.effects() == Counter(keys(20))
+    assert len(office.target.seen) == 20
