@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from http_sink_harness import apply, events, key_of, opened, sink_of
 from http_target import NONE, Fault, Seen, Target
 from sql_sink_harness import APPLIED, RECOVERED, delivered, entry
@@ -347,6 +350,32 @@ def test_a_whole_url_is_called_at_a_declared_host_only(target: Target) -> None:
     other.stop()
     assert [failure.code for failure in failures] == ["forbidden-host"] * 3
     assert other.seen == []
+
+
+def test_the_name_stays_while_the_connection_goes_to_an_address(target: Target) -> None:
+    target_url = target.url.replace("127.0.0.1", "localhost")
+    writer = sink_of(target_url).open()
+    assert apply(writer, *events("a"))[0] == [APPLIED]
+    writer.close()
+    assert target.seen[0].headers["host"] == target_url.removeprefix("http://")
+
+
+def test_a_certificate_has_to_be_for_the_name_not_for_the_address(tmp_path: Path) -> None:
+    """This one is for 127.0.0.1, to which localhost resolves."""
+    authority = Authority.make("Tests")
+    files = authority.issue(tmp_path, "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    target = Target(tls=context)
+    options = {"ca_file": str(authority.write(tmp_path))}
+    with opened(target, **options) as writer:
+        assert apply(writer, *events("a"))[0] == [APPLIED]
+    writer = sink_of(target.url.replace("127.0.0.1", "localhost"), **options).open()
+    failure = only(apply(writer, *events("b"))[1])
+    writer.close()
+    target.stop()
+    assert failure.failure_class is FailureClass.DEPENDENCY_DOWN
+    assert len(target.seen) == 1
 
 
 def test_a_declaration_without_key_and_look_up_is_refused() -> None:
