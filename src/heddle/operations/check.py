@@ -13,9 +13,11 @@ from heddle.contracts.contract import contract_files
 from heddle.contracts.types import stale
 from heddle.errors import HeddleError
 from heddle.integration import Component, Flow, Sink, Source
+from heddle.operations.credentials import EXEMPT, credentials_in
 from heddle.project import ROLE_FOLDERS, Project, load_project
-from heddle.root import find_root
+from heddle.root import find_root, read_config
 from heddle.secrets import Secret
+from heddle.secrets.config import TABLE, parse
 from heddle.sources.postgres import PostgresSource
 
 
@@ -32,7 +34,7 @@ def check_project(start: Path | None = None) -> list[Problem]:
 
     Raises `UsageError` outside of a project; all else becomes a `Problem`."""
     root = find_root(start)
-    problems = [*_contracts(root)]
+    problems = [*_contracts(root), *_credentials(root), *_stores(root)]
     if not problems:
         problems += [
             Problem(_relative(root, path), "the generated types are stale", "run `heddle types`")
@@ -73,6 +75,26 @@ def _contracts(root: Path) -> Iterator[Problem]:
             stale(root)
         except HeddleError as error:
             yield _problem(root, root / "schemas", error)
+
+
+def _credentials(root: Path) -> Iterator[Problem]:
+    """Found before anything is imported, so that nothing else hides them."""
+    for folder in ROLE_FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
+            for line, kind in credentials_in(path):
+                yield Problem(
+                    f"{_relative(root, path)}:{line}",
+                    f"{kind} stands in the source",
+                    f'name it instead: secret("…"); if it is none, say so on its line: # {EXEMPT}',
+                )
+
+
+def _stores(root: Path) -> Iterator[Problem]:
+    """Where secrets come from, as far as it can be known without asking."""
+    try:
+        parse(read_config(root).get("secrets", []), TABLE)
+    except HeddleError as error:
+        yield Problem("pyproject.toml", str(error), error.hint)
 
 
 def _modules(root: Path) -> Iterator[Problem]:

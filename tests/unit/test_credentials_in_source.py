@@ -1,0 +1,111 @@
+"""`heddle check` finds credentials in the role folders, and leaves alone what only looks like one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heddle.operations.check import check_project
+from heddle.operations.credentials import credentials_in
+
+# Put together here, so that no scanner of repositories takes this file for a leak.
+GITHUB = "ghp_" + "a1B2" * 9
+STRIPE = "sk_live_" + "4eC39HqLyjWDarjtT1"
+AWS = "AKIA" + "IOSFODNN7EXAMPLE"
+JWT = "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N"
+VAULT = "hvs." + "CAESIJlU8mZDk4gRx2mnBVbT"
+PEM = "-----BEGIN " + "RSA PRIVATE KEY-----"
+
+
+def found(tmp_path: Path, source: str) -> list[tuple[int, str]]:
+    path = tmp_path / "module.py"
+    path.write_text(source, encoding="utf-8")
+    return [tuple(literal) for literal in credentials_in(path)]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ('dsn = "postgresql://me:hunter22@db/x"', "an address with a password"),
+        ('dsn = "redis://:hunter22@cache"', "an address with a password"),
+        ('dsn = f"postgresql://me:hunter22@{host}/x"', "an address with a password"),
+        ('dsn = ("postgresql://me:hun" "ter22@db/x")', "an address with a password"),
+        ('dsn = "host=db user=me password=hunter22"', "a connection string with a password"),
+        ("""dsn = "password='hunter22' host=db" """, "a connection string with a password"),
+        ('dsn = "Server=db;Database=x;Pwd=hunter22"', "a connection string with a password"),
+        (f'key = """{PEM}\nabc\n"""', "a private key"),
+        (f'key = b"{PEM}"', "a private key"),
+        (f'client = Client("{GITHUB}")', "a GitHub token"),
+        (f'headers = {{"authorization": "Bearer {STRIPE}"}}', "a Stripe key"),
+        (f'key = "{AWS}"', "an AWS access key id"),
+        (f'"""A docstring is source too: {JWT}"""', "a JSON Web Token"),
+        (f'key = "{VAULT}"', "a Vault token"),
+        ('client = Client(password="hunter22")', "the argument password"),
+        ('client = http.client(api_key="hunter22", other=1)', "the argument api_key"),
+        ('verify(token=b"hunter22")', "the argument token"),
+    ],
+)
+def test_what_is_a_credential(tmp_path: Path, source: str, kind: str) -> None:
+    assert found(tmp_path, source) == [(1, kind)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'dsn = secret("ledger/dsn")',
+        'client = Client(password=secret("crm/password"), token=os.environ["TOKEN"])',
+        'url = "https://api.example.com:8443/path?next=a@b"',
+        'url = "postgresql://db:5432/x"',
+        'url = f"postgresql://{user}:{password}@db/x"',
+        'url = "postgresql://user:password@db/x"',
+        'url = "postgresql://<user>:<password>@db/x"',
+        'mapping = Mapping(Deal, Invoice, token="token", secret=take("secret"))',
+        'nested = dict(body=record(password="user.password"))',
+        'echo = EchoQuery("hub.challenge", token=secret("meta/verify"), token_parameter="hub.verify_token")',
+        'password = ""\nclient = Client(password="", token="***", secret="{secret}")',
+        'text = "the password = what the user typed"',
+        'name = "skip_live_migration and ghp_short"',
+        'page = fetch(next_page_token="abc", secret_name="ledger/dsn")',
+        '"not python',
+    ],
+)
+def test_what_is_none(tmp_path: Path, source: str) -> None:
+    assert found(tmp_path, source) == []
+
+
+def test_a_line_may_say_that_it_is_none_for_itself_alone(tmp_path: Path) -> None:
+    source = (
+        'first = Client(password="hunter22")  # heddle: not a credential, the vendor\'s public test account\n'
+        'second = Client(password="hunter22")\n'
+        "third = Client(\n"
+        '    password="""hunter\n'
+        '22""",  # heddle: not a credential\n'
+        ")\n"
+        'fourth = Client(password="# heddle: not a credential")\n'
+    )
+    assert found(tmp_path, source) == [(2, "the argument password"), (7, "the argument password")]
+
+
+def test_check_names_file_line_and_kind_and_not_the_value(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.heddle]\nproject = "p"\n')
+    (tmp_path / "consumers" / "deep").mkdir(parents=True)
+    (tmp_path / "consumers" / "_helpers.py").write_text(f'\nKEY = "{STRIPE}"\n')
+    (tmp_path / "consumers" / "deep" / "more.py").write_text('DSN = "postgresql://me:hunter22@db/x"\n')
+    problems = check_project(tmp_path)
+    assert [(problem.file, problem.message) for problem in problems] == [
+        ("consumers/_helpers.py:2", "a Stripe key stands in the source"),
+        ("consumers/deep/more.py:1", "an address with a password stands in the source"),
+    ]
+    assert STRIPE not in str(problems)
+    assert "hunter22" not in str(problems)
+    assert "# heddle: not a credential" in problems[0].hint
+
+
+def test_check_names_a_wrong_entry_of_the_stores(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.heddle]\nproject = "p"\n[[tool.heddle.secrets]]\nprovider = "vault"\nmonut = "kv"\n'
+    )
+    (problem,) = check_project(tmp_path)
+    assert problem.file == "pyproject.toml"
+    assert problem.message.startswith("[[tool.heddle.secrets]]: entry 1 vault monut: Extra inputs")
