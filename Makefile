@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check native native-test faults bench bench-worker bench-codec bench-objects bench-scale bench-latency \
-	bench-sql bench-gateway bench-dlq bench-report install lock types clean
+.PHONY: demo test check native native-test stores-test wire-fuzz faults bench bench-worker bench-codec bench-objects \
+	bench-scale bench-latency bench-sql bench-gateway bench-dlq bench-report install lock types clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
@@ -22,6 +22,14 @@ native-test: native
 	@cd native && cargo fmt --check && cargo clippy --quiet --locked --offline
 	@$(BIN)/python deploy/native.py checked
 	@PYTHONPATH=native/target/checked HEDDLE_FUZZ=1000000 $(BIN)/python -m pytest -q tests/unit/test_wire_native.py --timeout 1800
+
+stores-test: $(INSTALLED)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/stores.lock
+	@$(BIN)/python -m pytest -q tests/unit/test_secrets_vault.py tests/unit/test_secrets_aws.py tests/integration/test_secrets_leases.py
+
+wire-fuzz: $(INSTALLED)
+	@$(BIN)/python tests/unit/wire_fuzz.py $(if $(SEED),--seed $(SEED)) $(if $(START),--start $(START))
+	@HEDDLE_WIRE=full $(BIN)/python -m pytest -q tests/unit/test_wire_agreement.py --timeout 3600
 
 faults: $(INSTALLED)
 	@HEDDLE_FAULTS=full $(BIN)/python -m pytest -q tests/faults --timeout 3600
