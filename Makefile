@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: demo test check native native-test stores-test wire-fuzz faults bench bench-worker bench-codec bench-objects \
-	bench-scale bench-latency bench-sql bench-gateway bench-dlq bench-report install lock types clean
+	bench-scale bench-latency bench-sql bench-gateway bench-capture bench-dlq bench-report install lock types clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
