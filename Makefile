@@ -58,6 +58,9 @@ bench-sql: $(INSTALLED)
 bench-gateway: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.gateway
 
+bench-capture: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.capture
+
 bench-dlq: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.dead_letters
 
