@@ -16,6 +16,7 @@ from heddle.audit import AuditRecord, AuditTrail, Line, audit_key, external_rese
 from heddle.audit.record import MAX_BYTES, MAX_NAME_CHARS, MAX_TEXT_CHARS
 from heddle.broker.log import Outgoing, Record
 from heddle.errors import FormatError, UsageError
+from heddle.secrets import Use
 
 KEY = b"k" * 32
 NOW_MS = 1_800_000_000_123
@@ -328,3 +329,55 @@ def test_without_a_key_it_is_said_how_to_make_one(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "audit" / "key").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not UTF-8"):
         audit_key()
+
+
+# Secrets in use
+
+
+class Worker:
+    """A trail with secrets that a test changes."""
+
+    def __init__(self) -> None:
+        self.uses: tuple[Use, ...] = (Use("ledger/dsn", "vault", "7"),)
+        self.trail = AuditTrail("s", "t", "a", "worker:0", KEY, wall_ms=lambda: NOW_MS, secrets=lambda: self.uses)
+
+    def batch(self, head: str, partition: int = 0) -> tuple[list[str], str]:
+        """The kinds of the records that a batch makes, and the head after it."""
+        made, after = self.trail.batch(
+            partition, head, first=0, next_offset=1, counts={"applied": 1}, entry_counts={}, payloads="f", lines=[]
+        )
+        assert first_break(read_back(made), head=head) is None
+        return [each.kind for each in read_back(made)], after
+
+
+def test_the_secrets_in_use_are_told_once_and_when_one_changes() -> None:
+    worker = Worker()
+    kinds, head = worker.batch("")
+    assert kinds == ["secrets", "batch"]
+    kinds, head = worker.batch(head)
+    assert kinds == ["batch"]
+    worker.uses = (Use("ledger/dsn", "vault", "8"),)
+    kinds, head = worker.batch(head)
+    assert kinds == ["secrets", "batch"]
+    assert worker.batch("", partition=1)[0] == ["secrets", "batch"], "each partition has a chain of its own"
+    made, _ = worker.trail.batch(
+        2, "", first=0, next_offset=1, counts={"applied": 1}, entry_counts={}, payloads="f", lines=[]
+    )
+    assert read_back(made)[0].body == {"in_use": [{"name": "ledger/dsn", "provider": "vault", "version": "8"}]}
+
+
+def test_what_was_told_in_an_aborted_transaction_is_told_again() -> None:
+    worker = Worker()
+    _, head = worker.batch("")
+    worker.uses = (Use("ledger/dsn", "vault", "8"),)
+    assert worker.batch(head)[0] == ["secrets", "batch"]
+    assert worker.batch(head)[0] == ["secrets", "batch"], "the same head: the records before never came to be"
+    _, after = worker.trail.event(0, head, "paused", {"why": "down"})
+    assert worker.batch(after)[0] == ["secrets", "batch"], "also with an event between"
+    assert worker.batch("written by another owner")[0] == ["secrets", "batch"]
+
+
+def test_without_secrets_nothing_is_told() -> None:
+    worker = Worker()
+    worker.uses = ()
+    assert worker.batch("")[0] == ["batch"]

@@ -17,7 +17,7 @@ import orjson
 
 from heddle.broker.log import Outgoing, Record
 from heddle.event import event_time, parse_headers
-from heddle.secrets import redact
+from heddle.secrets import Use, redact
 
 FORMAT_VERSION = 1
 MAX_BYTES = 512 * 1024
@@ -51,11 +51,13 @@ class Line(NamedTuple):
 
 class AuditTrail:
     """Makes one subscription's records. `key`: of payload hashes, at most 64 bytes. `regulated`: every event gets a
-    line. Nothing is written here: records go into the transaction of what they tell of."""
+    line. `secrets`: those in use now, the very same tuple until one changes (`heddle.secrets.in_use`). Nothing is
+    written here: records go into the transaction of what they tell of."""
 
     def __init__(
         self, subscription: str, topic: str, audit_topic: str, actor: str, key: bytes, *, regulated: bool = False,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        secrets: Callable[[], tuple[Use, ...]] = tuple,
     ) -> None:  # fmt: skip
         self.regulated = regulated
         self._subscription = subscription
@@ -64,6 +66,9 @@ class AuditTrail:
         self._actor = actor
         self._key = key
         self._wall_ms = wall_ms
+        self._secrets = secrets
+        self._told: dict[int, tuple[Use, ...]] = {}
+        self._heads: dict[int, str] = {}
 
     def line(self, record: Record, outcome: str, **more: Any) -> Line:
         """With the event's identity, contract and payload hash; `more`: further fields of `Line`."""
@@ -87,11 +92,14 @@ class AuditTrail:
         entry_counts: Mapping[str, int], payloads: str, lines: Sequence[Line], paused: str = "",
     ) -> tuple[list[Outgoing], str]:  # fmt: skip
         """The records of a batch, and the new head. `first` to `next_offset`: its offsets; `payloads`: `batch_hash` of
-        what settled. `entry_counts` and `paused` are left out where there is nothing to say."""
+        what settled. `entry_counts` and `paused` are left out where there is nothing to say. Before the first batch of
+        this worker, and before one that was made with other secrets, a record says which: never their values."""
+        news, head = self._news_of_secrets(partition, head)
         told = {"first": first, "next": next_offset, "counts": _counted(counts), "payloads": payloads}
         entries = {"entry_counts": _counted(entry_counts), "paused": _text(paused)}
         body = told | {name: value for name, value in entries.items() if value}
-        return self._chained(partition, head, "batch", body, lines, self._actor)
+        records, head = self._chained(partition, head, "batch", body, lines, self._actor)
+        return news + records, head
 
     def event(
         self, partition: int, head: str, kind: str, detail: Mapping[str, Any], lines: Sequence[Line] = (), *,
@@ -101,10 +109,26 @@ class AuditTrail:
         Texts that are too long for a record are cut."""
         return self._chained(partition, head, kind, _plain(detail), lines, actor or self._actor)
 
+    def _news_of_secrets(self, partition: int, head: str) -> tuple[list[Outgoing], str]:
+        uses = self._secrets()
+        self._follow(partition, head)
+        if not uses or uses is self._told.get(partition):
+            return [], head
+        records, head = self.event(partition, head, "secrets", {"in_use": [use._asdict() for use in uses]})
+        self._told[partition] = uses
+        return records, head
+
+    def _follow(self, partition: int, head: str) -> None:
+        """A head that is not our last one: another worker wrote since, or our transaction was aborted. What we told
+        may not stand there."""
+        if head != self._heads.get(partition):
+            self._told.pop(partition, None)
+
     def _chained(
         self, partition: int, head: str, kind: str, body: Mapping[str, Any], lines: Sequence[Line], actor: str
     ) -> tuple[list[Outgoing], str]:
         """Of several parts the first alone has the body."""
+        self._follow(partition, head)
         parts = list(_parts(lines))
         at = event_time(datetime.fromtimestamp(self._wall_ms() / 1000, UTC))
         records = []
@@ -124,6 +148,7 @@ class AuditTrail:
             }
             value, head = _sealed(document)
             records.append(Outgoing(self._audit_topic, self._subscription.encode(), value, (), partition))
+        self._heads[partition] = head
         return records, head
 
 
