@@ -21,6 +21,7 @@ from heddle.errors import AuthError, DependencyDownError
 from heddle.integration import Component
 from heddle.operators import Operators
 from heddle.project import Project, sources_digest
+from heddle.secrets import refresh_all
 from heddle.settings import Settings, need
 
 REFRESH_INTERVAL_S = 300.0
@@ -51,6 +52,7 @@ def work(component: Component, project: Project, settings: Settings) -> None:
             if time.monotonic() - refreshed_s < REFRESH_INTERVAL_S:
                 raise
             refreshed_s = time.monotonic()
+            refresh_all()
             structlog.get_logger().warning("refused: reading the credentials anew", error=str(error))
 
 
