@@ -39,6 +39,7 @@ from heddle.mapping import (
     required,
     strip,
     subtract,
+    take,
     text,
     to_date,
     to_decimal,
@@ -170,14 +171,16 @@ class Rules:
             lambda: self.path("texts", constant(self.word())),
             lambda: default(go.text(), self.among(self.word(), upper(go.text()))),
             lambda: join(*self.several(go.anything, 1), by=self.word()),
+            lambda: join(*(self.path("texts", constant("a")) for _ in range(3)), by=self.word()),
             lambda: text("<", *(default(go.anything(), None) for _ in range(2))),
-            lambda: self.among(upper, lower, strip)(go.text()),
+            lambda: text(self.word(), take(self.path("texts", "id")), go.number()),
             lambda: lookup(go.text(), {self.word(): go.cell(), self.word(): go.cell()}, otherwise=go.cell()),
+            lambda: lookup(self.path("texts", constant("a")), {"a": "1", "red": "2"}, otherwise=self.word()),
             lambda: lookup(go.number(), {0: self.word(), 1: go.cell()}, otherwise=go.cell()),
             go.enum,
             lambda: choose(*(when(go.condition(), go.cell()) for _ in range(self.among(1, 2, 3))), otherwise=go.cell()),
+            lambda: self.among(upper, lower, strip)(self.among(go.text(), call(same, go.text()))),
             lambda: call(same, go.text()),
-            lambda: upper(call(same, go.text())),
             go.first,
             failing=(
                 lambda: default(go.text(), fail("no-text")),
@@ -195,6 +198,13 @@ class Rules:
         covered = self.among(symbols, symbols[:1])
         return enum(path, {symbol: self.cell() for symbol in covered}, otherwise=self.cell())
 
+    def symbol(self) -> Any:
+        path = self.path("enums")
+        if path is None:
+            return equals(self.path("texts", constant("a")), self.word())
+        symbols = self.levels[-1 - path.count("^")].enums[path.lstrip("^")]
+        return one_of(path, *symbols[: self.among(1, 2)])
+
     def first(self) -> Any:
         found = self.list()
         return self.text() if found is None else first_of(found[0], self.deeper(found[1]).text())
@@ -203,7 +213,7 @@ class Rules:
         """What may stand in a value position."""
         return self.pick(
             self.word,
-            lambda: upper(self.deeper().text()),
+            lambda: self.among(upper, lambda of: default(of, self.word()))(self.deeper().text()),
             failing=(lambda: fail(self.among("f", "g")),),
         )
 
@@ -280,13 +290,16 @@ class Rules:
         if found is None:
             return None
         path, item = found
+        return self.narrowed(path, item), item
+
+    def narrowed(self, path: str, item: Paths) -> Any:
+        """The list at a path, or what a filter leaves of it."""
         inside = self.deeper(item)
-        rule = self.pick(
+        return self.pick(
             lambda: path,
             lambda: filtered(path, where=inside.condition()),
             lambda: default(filtered(path, where=inside.condition()), []),
         )
-        return rule, item
 
     def condition(self) -> Any:
         go = self.deeper()
@@ -297,6 +310,7 @@ class Rules:
             lambda: equals(lower(go.text()), self.word()),
             lambda: one_of(strip(go.text()), self.word(), upper(go.text())),
             lambda: equals(self.path("texts", constant("a")), self.word()),
+            self.symbol,
             lambda: self.among(above, below)(go.number(), self.among(0, default(go.number(), None))),
             lambda: above(go.moment(), self.draw(moments)),
             lambda: below(go.day(), self.draw(days)),
