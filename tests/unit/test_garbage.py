@@ -6,10 +6,22 @@ import contextlib
 import gc
 import weakref
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 
-from heddle.delivery.garbage import EVERYTHING_S, MOST_IN_BATCH, collected_between_batches
+from heddle.delivery.garbage import EVERYTHING_S, MOST_IN_BATCH, collected_between_batches, forget_frames
+from heddle.errors import ContractError
+from heddle.integration import Flow
+from heddle.testing import Harness
+from schemas.billing import Invoice
+from schemas.crm import Deal
+
+DEAL = Deal(
+    deal_id="D-1", stage="WON", sales_agent="A", product="GTX Basic", account="Acme", closed_on=date(2017, 3, 1),
+    close_value=Decimal("500.00"), changed_at=datetime(2017, 3, 1, tzinfo=UTC),
+)  # fmt: skip
 
 
 class Node:
@@ -24,6 +36,7 @@ def thresholds() -> Iterator[tuple[int, int, int]]:
     before, ours = gc.get_threshold(), (701, 11, 12)
     gc.set_threshold(*ours)
     yield ours
+    gc.enable()
     gc.set_threshold(*before)
 
 
@@ -80,3 +93,39 @@ def test_what_was_there_before_is_not_looked_at() -> None:
         assert seen() is not None
     gc.collect()
     assert seen() is None
+
+
+class Held:
+    """What a handler had in hand when it failed."""
+
+
+def test_a_batch_in_which_something_failed_is_freed_like_any_other() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    def fails(_: Deal) -> None:
+        in_hand = Held()
+        held.append(weakref.ref(in_hand))
+        raise ContractError("no such product") from ValueError("why")
+
+    flow = Flow("deal-to-invoice", reads=Deal, writes=Invoice, do=fails, owner="testers")
+    with Harness(flow) as harness:
+        harness.feed(DEAL)
+        gc.disable()
+        harness.run()
+        assert [each() for each in held] == [None]
+        assert "no such product" in harness.dead_letters[0].message
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+def test_frames_of_all_that_an_error_came_from_are_forgotten() -> None:
+    error, cause, context, part = (raised(ValueError(name)) for name in "abcd")
+    group = raised(ExceptionGroup("several", [part]))
+    error.__cause__, error.__context__, cause.__cause__, context.__context__ = cause, context, group, error
+    forget_frames(error)
+    assert [each.__traceback__ for each in (error, cause, context, part, group)] == [None] * 5

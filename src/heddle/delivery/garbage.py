@@ -15,6 +15,19 @@ EVERYTHING_S = 60.0
 """How often also that is looked through which was there before; it takes the longer, the more entries are parked."""
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """For an error whose stack has been told. Its traceback holds frames, these their callers' and so the whole batch,
+    and the batch's results hold the error: a cycle, in which everything would wait for the collector."""
+    errors, seen = [error], set[int]()
+    while errors:
+        each = errors.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        errors += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+
+
 @contextmanager
 def collected_between_batches(now: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
     """Call what it gives after each batch. What exists when it begins is not looked at until it ends. For the whole

@@ -28,7 +28,7 @@ from heddle.delivery.command import Action
 from heddle.delivery.desk import Desk
 from heddle.delivery.due import DueEntries
 from heddle.delivery.envelope import Envelope
-from heddle.delivery.garbage import collected_between_batches
+from heddle.delivery.garbage import collected_between_batches, forget_frames
 from heddle.delivery.judge import Judge
 from heddle.delivery.metadata import Counts
 from heddle.delivery.patience import WAIT_MAX_S, Patience, growing_delays
@@ -309,6 +309,8 @@ class Worker:
             except DependencyDownError as error:
                 batch = self._pause(batch, Interruption(error), part, entries)
                 continue
+            for _, failure in settlement.failures:
+                forget_frames(failure.error)
             batch = Batch(batch.records[settlement.settled :], batch.group)
             if settlement.settled or settlement.ran:
                 self._patience.went_well()
