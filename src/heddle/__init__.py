@@ -24,6 +24,7 @@ from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
 from heddle.secrets import Secret, secret
 from heddle.sinks.http import Deadlines, Endpoint, HttpCall, HttpSink, IdempotencyKey, LookUp
 from heddle.sinks.sql import SqlSink
+from heddle.sources.outbox import Outbox, OutboxSource
 from heddle.sources.postgres import PostgresSource, RowView, Table
 from heddle.sources.signatures import (
     GitHub,
@@ -67,6 +68,8 @@ __all__ = [
     "LookUp",
     "Mapping",
     "OnFailure",
+    "Outbox",
+    "OutboxSource",
     "Park",
     "PostgresSource",
     "QuickBooks",

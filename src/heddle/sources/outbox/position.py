@@ -1,0 +1,68 @@
+"""Where the reading of an outbox goes on: JSON, committed with the events before it.
+
+v         format version
+table     whose rows: system id, database, and the table's oid
+timeline  of the server
+done      all rows of transactions before this one are done
+window    [before, seq]: of the transactions from `done` to before `before`, the rows up to `seq` are done; or null
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from heddle.errors import FormatError
+
+FORMAT_VERSION = 1
+FIRST_SEQ = -(2**63)
+
+
+class TableIdentity(NamedTuple):
+    system: str
+    database: str
+    oid: int
+
+
+class Window(NamedTuple):
+    """Transactions that have all ended, from `Position.done` to before `before`; `seq`: how far they are done."""
+
+    before: int
+    seq: int = FIRST_SEQ
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    table: TableIdentity
+    timeline: str
+    done: int = 0
+    window: Window | None = None
+
+    def pack(self) -> bytes:
+        return orjson.dumps(
+            {
+                "v": FORMAT_VERSION,
+                "table": list(self.table),
+                "timeline": self.timeline,
+                "done": self.done,
+                "window": self.window and list(self.window),
+            }
+        )
+
+    @staticmethod
+    def unpack(packed: bytes) -> Position:
+        """Raises `FormatError`."""
+        try:
+            found = orjson.loads(packed)
+            if found["v"] != FORMAT_VERSION:
+                raise ValueError(found["v"])
+            window = found["window"]
+            return Position(
+                TableIdentity(*found["table"]), found["timeline"], found["done"], window and Window(*window)
+            )
+        except (ValueError, LookupError, TypeError) as error:
+            raise FormatError(
+                "the position in an outbox cannot be read here", hint="a newer Heddle wrote it: run that version"
+            ) from error

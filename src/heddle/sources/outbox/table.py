@@ -1,0 +1,131 @@
+"""The outbox's table: its columns, what is wrong with them, and the statements that read and prune it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from psycopg import sql
+
+from heddle.errors import UsageError
+from heddle.sources.postgres.session import Session
+
+_TEXT: Final = ("text", "varchar", "uuid", "bpchar", "citext")
+_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "id": (*_TEXT, "int8", "int4"),
+    "aggregatetype": _TEXT,
+    "aggregateid": (*_TEXT, "int8", "int4"),
+    "type": _TEXT,
+    "payload": ("json", "jsonb", "text", "varchar", "bytea"),
+    "seq": ("int8",),
+    "xid": ("xid8",),
+    "created_at": ("timestamptz",),
+}
+_ADDED: Final = {
+    "seq": "alter table {} add column seq bigint generated always as identity unique",
+    "xid": "alter table {} add column xid xid8 not null default pg_current_xact_id()",
+    "created_at": "alter table {} add column created_at timestamptz not null default now()",
+}
+"""What a table of Debezium's convention lacks, and the statement that adds it."""
+
+_READ_COLUMNS = """
+select a.attname, t.typname, a.attnotnull, a.attidentity <> '', coalesce(pg_get_expr(d.adbin, d.adrelid), ''),
+       coalesce((select s.seqcache from pg_sequence s
+                 where s.seqrelid = pg_get_serial_sequence(a.attrelid::regclass::text, a.attname)::regclass), 0)
+from pg_attribute a
+join pg_type t on t.oid = a.atttypid
+left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped
+"""
+
+
+class Column(NamedTuple):
+    """`default`: as PostgreSQL writes it. `cache`: of the sequence that belongs to it; 0 where there is none."""
+
+    name: str
+    type: str
+    is_required: bool
+    is_identity: bool
+    default: str
+    cache: int
+
+
+def columns(session: Session, table: str) -> dict[str, Column]:
+    """By name; none where there is no such table."""
+    found = [Column(*row) for row in session.rows(_READ_COLUMNS, (quoted(table),))]
+    return {column.name: column for column in found}
+
+
+def problems(found: dict[str, Column], table: str) -> list[str]:
+    """What keeps a table from being read in order and without a gap, each with what to run where that is known."""
+    if not found:
+        return [f"there is no table {table}"]
+    told: list[str] = []
+    for name, types in _COLUMNS.items():
+        column = found.get(name)
+        if column is None:
+            told.append(f"no column {name}" + (f": {_ADDED[name].format(table)}" if name in _ADDED else ""))
+        elif column.type not in types:
+            told.append(f"column {name} is {column.type}, not {types[0]}")
+        elif name in ("id", "seq") and not column.is_required:
+            told.append(f"column {name} may be null: alter table {table} alter column {name} set not null")
+    told += _order_problems(found, table)
+    return told
+
+
+def _order_problems(found: dict[str, Column], table: str) -> list[str]:
+    told: list[str] = []
+    xid, seq = found.get("xid"), found.get("seq")
+    if xid is not None and (xid.default != "pg_current_xact_id()" or not xid.is_required):
+        told.append(
+            f"column xid is not the writer's transaction: alter table {table} alter column xid set not null, "
+            "alter column xid set default pg_current_xact_id()"
+        )
+    if seq is not None and not seq.is_identity and not seq.default.startswith("nextval("):
+        told.append("column seq is neither an identity nor filled by a sequence")
+    if seq is not None and seq.cache > 1:
+        told.append("the sequence of column seq is cached, so that it gives later rows lower numbers: cache 1")
+    return told
+
+
+def quoted(table: str) -> str:
+    """`schema.table` for a statement. Raises `UsageError`."""
+    return sql.Identifier(*parts_of(table)).as_string(None)
+
+
+def parts_of(table: str) -> tuple[str, str]:
+    schema, dot, name = table.partition(".")
+    if not dot or not schema or not name or "." in name:
+        raise UsageError(f"table {table!r} is not schema.table", hint="for example public.outbox")
+    return schema, name
+
+
+class Statements:
+    """`reads_bytes`: whether the payload is a bytea. Transaction ids are text on both ways: psycopg has no xid8."""
+
+    def __init__(self, table: str, *, reads_bytes: bool) -> None:
+        name, payload = quoted(table), "payload" if reads_bytes else "payload::text"
+        # An order: id, aggregatetype, aggregateid, type, payload, created_at, seq.
+        self.page = f"""
+            select id::text, coalesce(aggregatetype::text, ''), coalesce(aggregateid::text, ''),
+                coalesce(type::text, ''), {payload}, coalesce(created_at::text, ''), seq
+            from {name} where xid >= %s::xid8 and xid < %s::xid8 and seq > %s order by seq limit %s
+        """  # noqa: S608 - the name is quoted
+        self.split = f"""
+            select r.xid::text from {name} r where r.xid >= %s::xid8 and r.xid < %s::xid8 and exists (
+                select from {name} o where o.xid >= %s::xid8 and o.seq < r.seq
+                and o.aggregatetype = r.aggregatetype and o.aggregateid = r.aggregateid
+            ) order by r.xid limit 1
+        """  # noqa: S608 - the same
+        self.waiting = f"""
+            select 1 from {name} where xid >= %s::xid8 and created_at < now() - make_interval(secs => %s) limit 1
+        """  # noqa: S608 - the same
+        self.prune = f"""
+            with gone as (
+                delete from {name} where seq in (
+                    select seq from {name} where xid < %s::xid8 or (xid < %s::xid8 and seq <= %s) order by seq limit %s
+                ) returning 1
+            ) select count(*) from gone
+        """  # noqa: S608 - the same
+
+    def parameters(self, *values: int) -> tuple[Any, ...]:
+        return tuple(str(value) for value in values)
