@@ -142,6 +142,16 @@ def test_retry_after_is_heard_in_both_forms_and_begins_nothing_more(target: Targ
     assert len(target.seen) == 1
 
 
+def test_a_moments_pause_is_waited_for_by_all_calls_within_the_batch(target: Target) -> None:
+    times: list[float] = []
+    target.before = lambda _: times.append(time.monotonic())
+    target.fault = once(Fault(status=429, headers={"Retry-After": "1"}))
+    with opened(target, concurrency=2) as writer:
+        assert apply(writer, *events(*"abcdef")) == ([APPLIED] * 6, [])
+    assert len(target.seen) == 7
+    assert sum(later - times[0] > 0.95 for later in times) >= 5  # all but the first two, which were under way
+
+
 @pytest.mark.parametrize(
     "fault",
     [Fault(status=500), Fault(status=503), Fault(reset=True), Fault(cut=True)],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import timedelta
 from http import HTTPStatus
 from typing import NamedTuple
 
 import httpx2
 
 from heddle.errors import AuthError, Failure, FailureClass, HeddleError, Park, RateLimitError, TransientError
+from heddle.http.pace import retry_after_s
 from heddle.integration import Applied, Outcome
 from heddle.secrets import redact
 
@@ -22,6 +24,9 @@ MAX_EXCERPT_CHARS = 600
 """Of it so much comes into a dead letter: what an API says of a request that it refuses."""
 REPLAYED = "idempotent-replayed"
 """What Stripe, and others after it, send with the answer to a key that they know."""
+
+LONGEST_PAUSE_S = 7 * 86_400.0
+"""A target that asks for more is asked again before."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -55,8 +60,10 @@ def _error(answer: Answer) -> HeddleError:
     status, told = answer.status, _told(answer)
     if status in (401, 403):
         return AuthError(told, hint="renew the credentials, then start the worker again")
-    if status == 429 or (status == 503 and "retry-after" in answer.response.headers):
-        return RateLimitError(told, hint="the target asked us to slow down")
+    after_s = retry_after_s(answer.response.headers)
+    if status == 429 or (status == 503 and after_s is not None):
+        after = None if after_s is None else timedelta(seconds=min(after_s, LONGEST_PAUSE_S))
+        return RateLimitError(told, after=after, hint="the target asked us to slow down")
     if status in _LATER or status >= 500:
         return TransientError(told)
     return Park(told)

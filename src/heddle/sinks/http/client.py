@@ -45,12 +45,22 @@ class Client:
         self._deadlines = deadlines
         self._credentials = auth.open() if auth is not None else None
         self._renewing = asyncio.Lock()
+        self._held_until = 0.0
         self._client = httpx2.AsyncClient(
             transport=GuardedTransport(guard, context, most),
             timeout=httpx2.Timeout(deadlines.read_s, connect=deadlines.connect_s, pool=deadlines.total_s),
             follow_redirects=False,
             trust_env=False,
         )
+
+    def hold(self, seconds: float) -> None:
+        """The target asks all calls to wait."""
+        self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
+
+    async def ready(self) -> None:
+        """Returns when no call is held back any more."""
+        while (left_s := self._held_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - it may be moved
+            await asyncio.sleep(left_s)
 
     async def credentials(self) -> dict[str, str]:
         """Headers, after a renewal where one is due: one for all that wait for it."""

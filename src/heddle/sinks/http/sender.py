@@ -6,6 +6,7 @@ target keeps none."""
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import time
@@ -23,6 +24,7 @@ from heddle.errors import (
     Failure,
     FailureClass,
     HeddleError,
+    RateLimitError,
     TransientError,
     UnknownEffectError,
     UsageError,
@@ -95,6 +97,10 @@ class Sender:
         self._client = client
         self._wall_s = wall_s
 
+    async def ready(self) -> None:
+        """Returns when the target does not ask us to wait, as far as we know."""
+        await self._client.ready()
+
     async def apply(
         self, index: int, delivered: Delivered[Any], may_begin: Callable[[], bool]
     ) -> Applied | Failure | None:
@@ -122,7 +128,10 @@ class Sender:
             result = await self._once(index, request, may_begin)
             if not self._is_passing(result, began_s) or number == policy.quick_tries:
                 break
+            if isinstance(result, Failure) and result.failure_class is FailureClass.RATE_LIMIT:
+                self._client.hold(_pause_s(result))
             await asyncio.sleep(min(delay_s, LONGEST_WAIT_S) * (0.5 + random.random() / 2))  # noqa: S311
+            await self._client.ready()
             if not may_begin():
                 break
             delay_s *= 2
@@ -132,12 +141,14 @@ class Sender:
         """Without a key nothing is sent a second time before it was looked up."""
         if not isinstance(result, Failure) or time.monotonic() - began_s > LONGEST_WAIT_S:
             return False
-        if result.failure_class is FailureClass.DEPENDENCY_DOWN:
-            return True
-        if self._target.key is None or result.failure_class is not FailureClass.TRANSIENT:
-            return False
-        cause = result.error.__cause__ if result.error is not None else None
-        return not (isinstance(cause, httpx2.HTTPStatusError) and "retry-after" in cause.response.headers)
+        match result.failure_class:
+            case FailureClass.DEPENDENCY_DOWN:
+                return True
+            case FailureClass.RATE_LIMIT:
+                return _pause_s(result) <= LONGEST_WAIT_S
+            case FailureClass.TRANSIENT:
+                return self._target.key is not None
+        return False
 
     async def _once(self, index: int, request: httpx2.Request, may_begin: Callable[[], bool]) -> Applied | Failure:
         try:
@@ -230,6 +241,14 @@ class Sender:
         except Exception as error:
             told = f"{name}: the look-up's answer is not what found= reads ({type(error).__name__})"
             return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
+
+
+def _pause_s(failure: Failure) -> float:
+    """How long the target asks us to wait; endless where it does not say."""
+    error = failure.error
+    if isinstance(error, RateLimitError) and error.after is not None:
+        return error.after.total_seconds()
+    return math.inf
 
 
 def _with(request: httpx2.Request, headers: Mapping[str, str]) -> httpx2.Request:

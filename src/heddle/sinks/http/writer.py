@@ -89,6 +89,7 @@ class _Run(Generic[R]):
     async def _lane(self, indexes: list[int]) -> None:
         for index in indexes:
             async with self._slots:
+                await self._sender.ready()
                 if not self._begins():
                     return
                 result = await self._sender.apply(index, self._batch[index], self._begins)
