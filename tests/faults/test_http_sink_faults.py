@@ -1,0 +1,199 @@
+"""An HTTP sink as a process: killed again and again while its target fails in every way; and its target away for long.
+
+HEDDLE_FAULTS=full: 20,000 events, a tenth of all requests failing, 10 kills; an outage of a minute."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faults_app import READY_TIMEOUT_S, moment
+from faults_project import PARTITIONS, Shell, SmallProject, feed
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+from http_target import Target, mixed_faults
+
+from heddle.broker.kafka import KafkaBroker
+from heddle.contracts import ConfluentRegistry
+from heddle.delivery.metadata import Counts, PartitionMetadata
+from heddle.integration import Outcome
+from heddle.local import Stack
+from heddle.settings import Settings
+
+FULL = os.environ.get("HEDDLE_FAULTS") == "full"
+EVENTS, KILLS = (20_000, 10) if FULL else (1_500, 3)
+OUTAGE_S = 60.0 if FULL else 8.0
+ACCOUNTS = 200
+RATE, LATE_S = 0.1, 0.4
+TIMEOUT_S = 1800.0 if FULL else 150.0
+BACK_WITHIN_S = 5.0
+SINK = "billing"
+
+_CONSUMER = """
+from heddle import Breaker, Deadlines, Endpoint, HttpSink, IdempotencyKey, OnFailure, Retry
+from schemas.{domain} import Order
+
+sink = HttpSink(
+    "billing",
+    reads=Order,
+    url="{url}",
+    call=Endpoint("POST", "/v1/accounts/{{account}}/orders"),
+    idempotency=IdempotencyKey(),
+    deadlines=Deadlines(connect_s=0.5, read_s=0.3, total_s=0.5),
+    on_failure=OnFailure(transient=Retry(tries=100, first_delay_s=0.2, longest_delay_s=2)),
+    owner="testers",
+)
+"""
+
+Report = Callable[[str, object], None]
+
+pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(2 * TIMEOUT_S)]
+
+
+class Billing:
+    """A small project with one HTTP sink, applied, and its target."""
+
+    def __init__(self, root: Path, domain: str, stack: Stack, target: Target) -> None:
+        self.target = target
+        self.project = SmallProject(root, domain)
+        (root / "consumers/billing.py").write_text(_CONSUMER.format(domain=domain, url=target.url))
+        self.shell = Shell(self.project, stack)
+        settings = Settings(bootstrap_servers=stack.bootstrap_servers, registry_url=stack.registry_url, local=True)
+        self.broker = KafkaBroker(settings)
+        self.topic = f"{domain}.order.v1"
+        self.shell.apply()
+        self._codec = self.project.codec(ConfluentRegistry(settings))
+        self._admin = self.broker.admin()
+
+    def close(self) -> None:
+        self._admin.close()
+        self.target.stop()
+
+    def feed(self, count: int, first: int = 0) -> None:
+        order = self.project.types.Order
+        records = []
+        for seq in range(first, first + count):
+            account = f"a{seq % ACCOUNTS}"
+            value = self._codec.encode(order(account=account, seq=seq, cents=100, product="plan"))
+            records.append((f"default/{account}".encode(), value))
+        for start in range(0, count, 2_000):
+            feed(self.broker, self.topic, records[start : start + 2_000], f"{SINK}-{first}-{start}")
+
+    def counts(self) -> Counts:
+        positions = self._admin.group_positions(SINK, self.topic, range(PARTITIONS)).values()
+        return sum((PartitionMetadata.unpack(position.metadata).counts for position in positions), Counts())
+
+    def done(self) -> int:
+        """Effects, each counted once."""
+        return len(set(self.target.counts()))
+
+    def until(self, supervisor: subprocess.Popen[bytes], what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not holds():
+            assert supervisor.poll() is None, f"`heddle run` ended\n{self.project.last_lines()}"
+            assert time.monotonic() < deadline, f"not in time: {what}\n{self.project.last_lines()}"
+            moment(0.05)
+
+    def kill_worker(self, supervisor: subprocess.Popen[bytes]) -> None:
+        self.until(supervisor, "a worker", lambda: self.shell.worker(supervisor, SINK) is not None)
+        worker = self.shell.worker(supervisor, SINK)
+        if worker is not None:
+            worker.kill()
+
+    def entries(self) -> Counter[str]:
+        """Unresolved dead letters by state."""
+        reader = self.broker.reader()
+        try:
+            newest = {
+                (partition, record.key): record
+                for partition in range(PARTITIONS)
+                for record in reader.read_range(f"{SINK}.dlq", partition, READY_TIMEOUT_S, settled=True)
+            }
+        finally:
+            reader.close()
+        states = [dict(record.headers)["heddle-state"] or b"" for record in newest.values() if record.value is not None]
+        return Counter(state.decode() for state in states)
+
+
+@pytest.fixture
+def billing(own_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Billing]:
+    dedupes, domain = request.param
+    made = Billing(tmp_path, domain, own_stack, Target(dedupes=dedupes))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "billing", [(True, "dedupes"), (False, "naive")], indirect=True, ids=["deduplicating", "naive"]
+)
+def test_each_event_takes_effect_once_through_faults_and_kills(billing: Billing, record_property: Report) -> None:
+    """A naive target keeps no keys: it makes an effect of each try. Its double count is told, not hidden."""
+    target, dice = billing.target, random.Random(11)
+    target.fault = mixed_faults(RATE, 11, LATE_S, target.injected)
+    began = time.monotonic()
+    with billing.shell.running(SINK) as supervisor:
+        billing.feed(EVENTS)
+        for number in range(1, KILLS + 1):
+            share = EVENTS * number // (KILLS + 1)
+            billing.until(supervisor, f"{share} effects", lambda share=share: billing.done() >= share)  # type: ignore[misc]
+            moment(dice.random() * 0.1)
+            billing.kill_worker(supervisor)
+        billing.until(supervisor, "all settled", lambda: billing.counts().total == EVENTS and not billing.entries())
+    took_s = time.monotonic() - began
+    bodies = billing.target.counts()
+    doubles = sum(bodies.values()) - len(bodies)
+    kinds = ", ".join(f"{name} {count}" for name, count in sorted(target.injected.items()))
+    record_property(
+        "summary",
+        f"{EVENTS} events, {KILLS} kills, {sum(target.injected.values())} faults ({kinds}), "
+        f"{took_s:.0f} s: {len(bodies)} effects, {doubles} of them doubled",
+    )
+    assert len(bodies) == EVENTS
+    if target.dedupes:
+        assert doubles == 0
+        assert_in_order(target)
+    else:
+        assert doubles > 0
+
+
+def assert_in_order(target: Target) -> None:
+    """Of each account, as the target took them (I4)."""
+    last: dict[str, int] = {}
+    for effect in target.effects:
+        order = effect.json
+        assert order["seq"] > last.get(order["account"], -1), f"{order['account']} is out of order"
+        last[order["account"]] = order["seq"]
+
+
+@pytest.mark.parametrize("billing", [(True, "outage")], indirect=True, ids=[""])
+def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing, record_property: Report) -> None:
+    target, count = billing.target, EVENTS
+    with billing.shell.running(SINK) as supervisor:
+        billing.feed(count)
+        billing.until(supervisor, "it works", lambda: billing.done() >= count // 4)
+        target.stop()
+        down = billing.done()
+        ends_at = time.monotonic() + OUTAGE_S
+        while time.monotonic() < ends_at:
+            moment(0.5)
+            assert supervisor.poll() is None
+        assert billing.entries() == Counter()
+        assert billing.done() == down
+        target.start()
+        back = time.monotonic()
+        billing.until(supervisor, "it works again", lambda: billing.done() > down)
+        back_s = time.monotonic() - back
+        billing.until(supervisor, "all settled", lambda: billing.counts().total == count)
+        assert billing.entries() == Counter()
+    outcomes = billing.counts().by_outcome
+    record_property("summary", f"{OUTAGE_S:.0f} s away; effects again {back_s:.1f} s after its return")
+    assert outcomes[Outcome.APPLIED] == count
+    assert target.counts() == Counter(dict.fromkeys(target.counts(), 1))
+    assert back_s < BACK_WITHIN_S
