@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Protocol
@@ -49,6 +49,7 @@ from heddle.errors import (
 )
 from heddle.integration import PartitionFencedError
 from heddle.operators import Operators
+from heddle.secrets import Use
 from heddle.settings import Settings
 
 SUMMARY_INTERVAL_S = 10.0
@@ -72,7 +73,8 @@ class Batch:
 
 
 class Worker:
-    """Runs one subscription until `stop` is set; everything that it cannot mend itself it raises.
+    """Runs one subscription until `stop` is set; everything that it cannot mend itself it raises. `secrets`: those in
+    use, for the audit trail.
 
     Raises `UsageError` for time limits that do not fit together. `run` raises `FencedError` (another process has this
     instance's name: do not restart), `UsageError` (topics missing), `AuthError`, `Stop` (a handler, the failure budget
@@ -84,6 +86,7 @@ class Worker:
     def __init__(
         self, subscription: Subscription, step: Step, broker: Broker, settings: Settings, *, audit_key: bytes,
         operators: Operators, approvals: Mapping[Action, int] | None = None, clock: Clock | None = None,
+        secrets: Callable[[], tuple[Use, ...]] = tuple,
     ) -> None:  # fmt: skip
         longest_s = settings.batch_deadline_s + step.longest_call_s
         if longest_s >= MAX_POLL_INTERVAL_S:
@@ -102,7 +105,7 @@ class Worker:
         self._clock = clock or SystemClock()
         self._trail = AuditTrail(
             subscription.name, subscription.topic, subscription.audit_topic, f"worker:{settings.instance}", audit_key,
-            regulated=subscription.regulated, wall_ms=self._clock.wall_ms,
+            regulated=subscription.regulated, wall_ms=self._clock.wall_ms, secrets=secrets,
         )  # fmt: skip
         self._stop = threading.Event()
         self._judge = Judge(subscription.order, subscription.on_failure, self._clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from functools import partial
 
 import structlog
 
@@ -21,7 +22,7 @@ from heddle.errors import AuthError, DependencyDownError
 from heddle.integration import Component
 from heddle.operators import Operators
 from heddle.project import Project, sources_digest
-from heddle.secrets import refresh_all
+from heddle.secrets import in_use, refresh_all
 from heddle.settings import Settings, need
 
 REFRESH_INTERVAL_S = 300.0
@@ -44,7 +45,7 @@ def work(component: Component, project: Project, settings: Settings) -> None:
             if step is not None:
                 worker = Worker(
                     subscription_of(component), step, KafkaBroker(settings), settings, audit_key=key,
-                    operators=operators, approvals=approvals,
+                    operators=operators, approvals=approvals, secrets=partial(in_use, key),
                 )  # fmt: skip
                 worker.run(stop)
             return
