@@ -19,6 +19,7 @@ from heddle.delivery.pull import PullWorker, packed_position
 from heddle.errors import PositionLostError, UsageError
 from heddle.integration import Outcome
 from heddle.local.postgres import Postgres
+from heddle.operations.restart import restart_source
 from heddle.sources.outbox import puller
 from heddle.sources.outbox.position import Position
 
@@ -366,6 +367,12 @@ def test_another_table_of_the_same_name_is_not_gone_on_with(publishing: Publishi
     publishing.database.run("alter table outbox rename to former")
     publishing.database.run(TABLE)
     lost(publishing, "not the table that was read")
+    publishing.workers[-1].close()
+    publishing.put(connection, "a", 2)
+    connection.commit()
+    restart_source(publishing.source, publishing.broker)
+    publishing.publish(publishing.worker("1"))
+    assert publishing.published() == [("a", 1), ("a", 2)]
 
 
 @pytest.mark.parametrize("change", ["timeline", "ids"])
@@ -381,6 +388,7 @@ def test_after_a_failover_or_a_restore_what_the_table_holds_is_read_again(publis
     assert stored.value is not None
     packed = stored.value.partition(b'"position":')[2][:-1]
     found = Position.unpack(packed)
+    assert found is not None
     far = Position(found.table, "0000000F" if change == "timeline" else found.timeline, found.done + 1_000_000)
     write(publishing, packed_position(publishing.source, far.pack()))
     publishing.put(connection, "a", 2)

@@ -11,9 +11,10 @@ from heddle.broker.kafka import KafkaBroker
 from heddle.cli.completion import subscriptions
 from heddle.cli.main import app, out
 from heddle.errors import UsageError
-from heddle.operations.restart import restart_capture
+from heddle.operations.restart import restart_source
 from heddle.project import load_project
 from heddle.settings import load_settings, need
+from heddle.sources.outbox import OutboxSource
 from heddle.sources.postgres import PostgresSource
 from heddle.telemetry.logs import configure_logs
 
@@ -28,7 +29,8 @@ def snapshot(
 
     With --table the running source does it beside the stream, in order for each row; the wish is written into the
     database's log. With --restart the stopped source gives up its position: when it starts, it drops its slot, makes a
-    new one, and reads every table. What was deleted while nobody listened is not told by either.
+    new one, and reads every table; of an outbox it publishes all that the table holds. What was deleted while nobody
+    listened is not told by either.
 
     Example: heddle snapshot erp --table public.customer
 
@@ -36,16 +38,19 @@ def snapshot(
     project = load_project()
     os.chdir(project.root)
     component = project.component(source)
-    if not isinstance(component, PostgresSource):
-        raise UsageError(f"{source} does not capture a database", hint="name a PostgresSource")
+    if not isinstance(component, PostgresSource | OutboxSource):
+        raise UsageError(f"{source} reads no database", hint="name a PostgresSource, or an OutboxSource with --restart")
     if bool(table) == restart:
         raise UsageError("say either --table or --restart")
+    if table and not isinstance(component, PostgresSource):
+        raise UsageError(f"{source} has one table alone", hint="--restart reads all that its outbox holds")
     settings = load_settings()
     configure_logs(settings)
     for name in table or ():
+        assert isinstance(component, PostgresSource)
         component.request_snapshot(name)
         out.print(f"asked for {name}: `heddle run {source}` reads it", markup=False)
     if restart:
         need(settings, "bootstrap_servers")
-        restart_capture(component, KafkaBroker(settings))
+        restart_source(component, KafkaBroker(settings))
         out.print(f"{source} begins anew when it starts", markup=False)

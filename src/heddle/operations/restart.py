@@ -1,4 +1,4 @@
-"""Giving up the position of a captured database: the source begins with a new slot, and reads every table."""
+"""Giving up the position of a pulled source: a captured database is read again by a new slot, an outbox as it is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from contextlib import closing
 
 from heddle.broker.log import Broker
 from heddle.delivery.pull import packed_position
+from heddle.integration import PulledSource
 from heddle.operations.rewind_apply import StillRunningError
-from heddle.sources.postgres import PostgresSource
 from heddle.sources.postgres.position import RESTART
 
 TIMEOUT_S = 30.0
 
 
-def restart_capture(source: PostgresSource, broker: Broker) -> None:
+def restart_source(source: PulledSource, broker: Broker) -> None:
     """Raises `StillRunningError` while the source runs."""
     group = f"{source.name}.pull"
     with closing(broker.admin()) as admin:

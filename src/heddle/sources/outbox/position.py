@@ -52,17 +52,19 @@ class Position:
         )
 
     @staticmethod
-    def unpack(packed: bytes) -> Position:
-        """Raises `FormatError`."""
+    def unpack(packed: bytes) -> Position | None:
+        """None for what `heddle snapshot --restart` leaves in its place. Raises `FormatError`."""
         try:
             found = orjson.loads(packed)
             if found["v"] != FORMAT_VERSION:
                 raise ValueError(found["v"])
+            if found.get("restart"):
+                return None
             window = found["window"]
             return Position(
                 TableIdentity(*found["table"]), found["timeline"], found["done"], window and Window(*window)
             )
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise FormatError(
                 "the position in an outbox cannot be read here", hint="a newer Heddle wrote it: run that version"
             ) from error

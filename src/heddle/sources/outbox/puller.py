@@ -68,15 +68,16 @@ class OutboxPuller:
         if known is not None and known.table != identity:
             raise PositionLostError(
                 f"{self._source}: {self._table} is not the table that was read: another server, database or table",
-                hint=f"correct the secret; if it was replaced for good, give the source a new name: what {self._table} "
-                "holds is then read from its beginning",
+                hint="correct the secret; if it was replaced for good, stop the source and run "
+                f"`heddle snapshot {self._source} --restart`: all that {self._table} holds is then published",
             )
         ((_, newest, timeline),) = self._session.rows(_NOW)
-        self._position = known or Position(identity, timeline)
         if known is not None and (timeline != known.timeline or int(newest) < known.done):
             # Transaction ids may have been given a second time, so that the bound says nothing any more.
             self._log.warning("the server failed over or was restored: what the outbox holds is read again")
-            self._position, self._outdated = Position(identity, timeline), position
+            known = None
+        self._outdated = position if known is None else None
+        self._position = known or Position(identity, timeline)
 
     def pull(self, max_records: int, max_wait_s: float) -> Pull | None:
         here = self._position
@@ -94,9 +95,9 @@ class OutboxPuller:
 
     def confirm(self, position: bytes) -> None:
         """Deletes what is done, also what a former leader published and could not delete any more."""
-        if position == self._outdated:
+        done = None if position == self._outdated else Position.unpack(position)
+        if done is None:
             return  # it says nothing of what is there now
-        done = Position.unpack(position)
         before, seq = done.window or (done.done, FIRST_SEQ)
         parameters = (*self._statements.parameters(done.done, before), seq, PRUNE_ROWS)
         while self._session.rows(self._statements.prune, parameters)[0][0] == PRUNE_ROWS:
