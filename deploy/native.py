@@ -68,13 +68,14 @@ def main() -> None:
 
 
 def look_for_tools() -> None:
-    if cargo("--version").returncode:
+    asked = cargo("--version")  # as `cargo 1.88.0 (…)`: the compiler's version too
+    if asked.returncode:
         raise NotHereError("no cargo")
+    version = asked.stdout.split()[1]
+    if numbers(version) < numbers(MANIFEST["rust-version"]):
+        raise NotHereError(f"cargo {version} is older than {MANIFEST['rust-version']}")
     if not shutil.which(os.environ.get("CC", "cc")):
         raise NotHereError("no linker")
-    version = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True, cwd=NATIVE).stdout
-    if numbers(version.split()[1]) < numbers(MANIFEST["rust-version"]):
-        raise NotHereError(f"{version.strip()}, older than {MANIFEST['rust-version']}")
 
 
 def numbers(version: str) -> tuple[int, ...]:
