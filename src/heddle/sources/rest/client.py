@@ -1,0 +1,187 @@
+"""Asks the API: one request at a time, on the declared host only, with bounds on time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import orjson
+import structlog
+
+from heddle.errors import AuthError, DependencyDownError, RateLimitError, TransientError, UsageError
+from heddle.http.auth import REFUSED, Auth
+from heddle.http.guard import ForbiddenHostError, Guard, GuardedTransport
+from heddle.http.notices import notice_of
+from heddle.http.rate import exhausted_for_s, http_date
+
+MAX_BODY_BYTES = 8 * 2**20
+CONNECT_S = 5.0
+
+
+class ThrottledError(Exception):
+    """Too many requests; `headers` may say for how long."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__("throttled")
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """2xx, 304, or a 4xx that is neither about credentials nor about the rate."""
+
+    status: int
+    headers: Mapping[str, str]
+    links: Mapping[str, str]
+    body: bytes
+
+    @property
+    def server_time_s(self) -> float | None:
+        """When the server answered, by its own clock. An answer out of a cache was made earlier, and says so."""
+        moment = http_date(self.headers.get("date"))
+        return None if moment is None else moment.timestamp()
+
+
+class Client:
+    """Of one puller, used by its thread. Raises `ThrottledError`, `DependencyDownError`, `AuthError`, `UsageError`."""
+
+    def __init__(
+        self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], timeout_s: float,
+        context: ssl.SSLContext,
+    ) -> None:  # fmt: skip
+        self._base = httpx2.URL(base_url.rstrip("/") + "/")
+        self._headers = {"Accept": "application/json", **headers}
+        self._timeout_s = timeout_s
+        self._credentials = auth.open() if auth is not None else None
+        guard = Guard([self._base.host, *(auth.hosts if auth is not None else ())])
+        self._log = structlog.get_logger(source=source)
+        self._told: set[object] = set()
+        self._runner = asyncio.Runner()
+        self._client = httpx2.AsyncClient(
+            transport=GuardedTransport(guard, context, 2),
+            timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def url_of(self, path: str) -> httpx2.URL:
+        return self._base.join(path.lstrip("/"))
+
+    def checked(self, asked: httpx2.URL, given: str) -> httpx2.URL:
+        """A URL that an answer gave, which credentials would be sent to. Raises `UsageError`."""
+        try:
+            url = asked.join(given)
+        except (httpx2.InvalidURL, ValueError):
+            raise UsageError("the API's next page is no URL", hint="ask the API's owner") from None
+        if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port) or url.userinfo:
+            raise UsageError(
+                f"the API's next page is not at {self._base.host}, to which credentials are sent",
+                hint="see whether base_url names the host, scheme and port that the API itself writes into its links",
+            )
+        return url
+
+    def ask(
+        self, url: httpx2.URL, params: Mapping[str, Any], *, etag: str = "", query: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """GET with `params`; where there is a GraphQL `query`, POST, which has the parameters among its variables."""
+        headers = {**self._headers, **({"If-None-Match": etag} if etag else {})}
+        if query is None:
+            target = url.copy_merge_params(params) if params else url
+            request = self._client.build_request("GET", target, headers=headers)
+        else:
+            headers["Content-Type"] = "application/json"
+            request = self._client.build_request("POST", url, content=orjson.dumps(query), headers=headers)
+        try:
+            answer = self._runner.run(self._answered(request))
+        except TimeoutError as error:
+            raise DependencyDownError(f"{url.host} does not answer within {self._timeout_s:g} s") from error
+        except httpx2.TransportError as error:
+            raise DependencyDownError(f"{url.host} does not answer: {type(error).__name__}") from error
+        except httpx2.DecodingError as error:
+            raise DependencyDownError(f"{url.host} answers what cannot be decompressed") from error
+        except ForbiddenHostError as error:
+            raise UsageError(str(error), hint="one host is declared: that of base_url") from error
+        except (RateLimitError, TransientError) as error:
+            raise DependencyDownError(str(error)) from error
+        self._heed(url, answer)
+        return answer
+
+    def close(self) -> None:
+        try:
+            self._runner.run(self._client.aclose())
+        finally:
+            self._runner.close()
+
+    async def _answered(self, request: httpx2.Request) -> Answer:
+        for again in (False, True):
+            await self._authorize(request)
+            answer = await self._sent(request)
+            if _is_throttled(answer):
+                raise ThrottledError(answer.headers)
+            if answer.status not in REFUSED:
+                break
+            if again or self._credentials is None:
+                raise AuthError(
+                    f"{request.url.host} answers HTTP {answer.status}", hint="renew the credentials, or their scope"
+                )
+            self._credentials.refused()
+        if answer.status >= 500 or answer.status in (408, 425):
+            raise DependencyDownError(f"{request.url.host} answers HTTP {answer.status}")
+        if 300 <= answer.status < 400 and answer.status != 304:
+            raise UsageError(
+                f"{request.url.host} redirects, and redirects are not followed", hint="declare the address it is at"
+            )
+        return answer
+
+    async def _authorize(self, request: httpx2.Request) -> None:
+        if self._credentials is None:
+            return
+        renewal = self._credentials.renewal()
+        if renewal is not None:
+            async with asyncio.timeout(self._timeout_s):
+                self._credentials.renewed(await self._client.send(renewal))
+        request.headers.update(self._credentials.headers())
+
+    async def _sent(self, request: httpx2.Request) -> Answer:
+        async with asyncio.timeout(self._timeout_s):
+            response = await self._client.send(request, stream=True)
+            try:
+                body = bytearray()
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > MAX_BODY_BYTES:
+                        raise UsageError(
+                            f"{request.url.host} answers with a page of more than {MAX_BODY_BYTES} bytes",
+                            hint="ask for fewer rows in a page",
+                        )
+            finally:
+                await response.aclose()
+        links = {name: link["url"] for name, link in response.links.items() if name and link.get("url")}
+        return Answer(response.status_code, response.headers, links, bytes(body))
+
+    def _heed(self, url: httpx2.URL, answer: Answer) -> None:
+        """Once in each process, for each announcement: this is the person's only notice."""
+        notice = notice_of(answer.headers)
+        if notice is not None and (url.path, notice) not in self._told:
+            self._told.add((url.path, notice))
+            self._log.warning(
+                "the API announces its end",
+                path=url.path,
+                deprecated_at=notice.deprecated_at,
+                sunset_at=notice.sunset_at,
+                more=answer.links.get("deprecation") or answer.links.get("sunset") or "",
+            )
+
+
+def _is_throttled(answer: Answer) -> bool:
+    """Some vendors say it by 403."""
+    headers = answer.headers
+    return (
+        answer.status == 429
+        or (answer.status == 503 and "retry-after" in headers)
+        or (answer.status == 403 and ("retry-after" in headers or exhausted_for_s(headers) is not None))
+    )

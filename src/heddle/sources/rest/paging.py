@@ -1,0 +1,140 @@
+"""How one listing goes on from page to page. A step is what the next request has that the first has not; it is JSON,
+because it stands in the position."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
+
+from heddle.errors import UsageError
+
+
+class Step(TypedDict, total=False):
+    """`url`: the next page whole; it is checked before it is asked for. `anchor`: `Page.ids` of the last rows of
+    the page before, one of which the next has to show."""
+
+    params: dict[str, Any]
+    url: str
+    anchor: list[str]
+
+
+class Page(NamedTuple):
+    """One answer. `ids`: of its rows, in order; a row that changes gets another. `links`: of `Link`, by relation."""
+
+    body: Any
+    rows: Sequence[Any]
+    ids: Sequence[str]
+    links: Mapping[str, str]
+
+
+class Paging(ABC):
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Of every request."""
+        return {}
+
+    @abstractmethod
+    def next(self, step: Step, page: Page) -> Step | None:
+        """After this page, which `step` brought; None at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor(Paging):
+    """A cursor or page token in the body: `Cursor("after", at="paging.next.after")`. `more`: where the body says
+    whether anything follows; without it the end is a page without a cursor."""
+
+    parameter: str
+    at: str
+    more: str = ""
+
+    def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - the page says it all
+        token = at_path(page.body, self.at)
+        if token is None or token == "" or (self.more and not at_path(page.body, self.more)):
+            return None
+        return {"params": {self.parameter: token}}
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset(Paging):
+    """Rows after the last one: `Keyset({"starting_after": "id"})` takes each parameter from a path in the last row.
+    Rows have to be sorted by them. `more` as of `Cursor`; without it the end is an empty page."""
+
+    parameters: Mapping[str, str]
+    more: str = ""
+
+    def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - as above
+        if not page.rows or (self.more and not at_path(page.body, self.more)):
+            return None
+        after = {name: at_path(page.rows[-1], path) for name, path in self.parameters.items()}
+        if None in after.values():
+            raise UsageError(
+                f"the last row of a page has no {' or '.join(self.parameters.values())}",
+                hint="correct the paths of Keyset: they are fields of a row",
+            )
+        return {"params": after}
+
+
+@dataclass(frozen=True, slots=True)
+class Offset(Paging):
+    """`Offset(limit=100)`. The end is an empty page, since servers cap limits.
+
+    A row that is deleted, or changed and so sorted elsewhere, moves all after it a place forward, over the border of
+    pages. So each page begins `overlap` rows early and has to show one of the rows before: else it goes back."""
+
+    limit: int
+    parameter: str = "offset"
+    limit_parameter: str = "limit"
+    overlap: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap < self.limit:
+            raise UsageError("Offset: overlap has to be above zero and below limit")
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return {self.limit_parameter: self.limit}
+
+    def next(self, step: Step, page: Page) -> Step | None:
+        offset, anchor = int(step.get("params", {}).get(self.parameter, 0)), step.get("anchor", [])
+        if offset and not set(anchor) & set(page.ids):
+            return {"params": {self.parameter: max(0, offset - self.limit)}, "anchor": anchor}
+        after = offset + len(page.rows)
+        last = list(page.ids[-self.overlap :])
+        if not page.rows or last == anchor:
+            return None
+        return {"params": {self.parameter: max(0, after - self.overlap)}, "anchor": last}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHeader(Paging):
+    """RFC 8288: the `Link` header's `next`. Only followed on the API's own host."""
+
+    def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - as above
+        url = page.links.get("next")
+        return {"url": url} if url else None
+
+
+@dataclass(frozen=True, slots=True)
+class NextUrl(Paging):
+    """The next page's URL in the body: `NextUrl(at="@odata.nextLink")`. Only followed on the API's own host."""
+
+    at: str
+
+    def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - as above
+        url = page.body.get(self.at) if isinstance(page.body, dict) and self.at in page.body else None
+        url = url if url is not None else at_path(page.body, self.at)
+        return {"url": url} if isinstance(url, str) and url else None
+
+
+def at_path(value: Any, path: str) -> Any:
+    """What stands at a dotted path of names and, in lists, places; None where there is nothing. "" is all of it."""
+    for name in path.split(".") if path else ():
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdecimal() and len(name) < 10 and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value

@@ -1,0 +1,118 @@
+"""`RestSource`: what an integrator declares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from heddle.broker.log import Record
+from heddle.errors import UsageError
+from heddle.event import Draft
+from heddle.http.auth import Auth
+from heddle.http.guard import is_loopback
+from heddle.integration import PulledSource, Puller
+from heddle.on_failure import DEFAULT, OnFailure, Order
+from heddle.sources.rest.puller import RestPuller
+from heddle.sources.rest.records import drafts_of
+from heddle.sources.rest.resource import Resource
+
+MAX_TIMEOUT_S = 60.0
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+_SEGMENT = re.compile(r"[^/]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiVersion:
+    """The version that was tested against. In a header or a parameter of each request; in neither, it is a part of the
+    base URL's path: `ApiVersion("2026-01", header="X-Api-Version")`, `ApiVersion("v3")`."""
+
+    value: str
+    header: str = ""
+    parameter: str = ""
+
+
+class RestSource(PulledSource):
+    """Rows of a polled HTTP API, JSON or GraphQL, as contract events.
+
+    `base_url`: https, its path included; the only place that is asked. `version`: of the API; None says that it has
+    none. `headers`: further ones of each request, no credentials: those are `auth`. `tenant`: begins the keys; rate
+    limits are per resource of one source, so each tenant's source has its own. `timeout_s`: of one request, whole.
+
+    An event's id is made of resource name, row id and row version (without one: the whole row): a row that is read
+    again unchanged has the same.
+
+    Raises `UsageError` for a declaration that cannot be right."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        version: ApiVersion | None,
+        resources: Sequence[Resource],
+        emits: type | tuple[type, ...],
+        owner: str,
+        auth: Auth | None = None,
+        headers: Mapping[str, str] | None = None,
+        tenant: str = "default",
+        timeout_s: float = 30.0,
+        runbook: str = "",
+        order: Order = "park",
+        on_failure: OnFailure = DEFAULT,
+        regulated: bool = False,
+    ) -> None:
+        super().__init__(name, owner=owner, runbook=runbook)
+        self.base_url = _checked_url(name, base_url, version)
+        self.version = version
+        self.resources = {resource.name: resource for resource in resources}
+        if not resources or len(self.resources) != len(resources):
+            raise UsageError(f"source {name}: resources= is empty or names one twice")
+        if not 0 < timeout_s <= MAX_TIMEOUT_S:
+            raise UsageError(f"source {name}: timeout_s has to be above zero and at most {MAX_TIMEOUT_S:g}")
+        self.headers = dict(headers or {})
+        if secret := _CREDENTIALS & {header.lower() for header in self.headers}:
+            raise UsageError(f"source {name}: headers= holds {', '.join(sorted(secret))}", hint="that is for auth=")
+        if version is not None and version.header:
+            self.headers[version.header] = version.value
+        if version is not None and version.parameter:
+            for resource in resources:
+                resource.params[version.parameter] = version.value
+        self.emits = emits if isinstance(emits, tuple) else (emits,)
+        self.auth = auth
+        self.tenant = tenant
+        self.timeout_s = timeout_s
+        self.order = order
+        self.on_failure = on_failure
+        self.regulated = regulated
+
+    def open(self) -> Puller:
+        resources = list(self.resources.values())
+        return RestPuller(
+            self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s
+        )  # fmt: skip
+
+    def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
+        return drafts_of(record.value, {name: resource.convert for name, resource in self.resources.items()})
+
+
+def _checked_url(source: str, base_url: str, version: ApiVersion | None) -> str:
+    try:
+        url = httpx2.URL(base_url)
+    except (httpx2.InvalidURL, ValueError):
+        raise UsageError(f"source {source}: base_url is no URL") from None
+    if not url.host or url.query or url.fragment or url.userinfo:
+        raise UsageError(f"source {source}: base_url is not like https://api.example.com/v3")
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.host)):
+        raise UsageError(f"source {source}: base_url is not https", hint="plain http goes to this machine only")
+    if version is not None and not (version.header or version.parameter) and (
+        version.value not in _SEGMENT.findall(url.path)
+    ):  # fmt: skip
+        raise UsageError(
+            f"source {source}: version {version.value!r} is no part of base_url's path",
+            hint="put it there, or say which header= or parameter= carries it",
+        )
+    return base_url

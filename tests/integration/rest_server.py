@@ -1,0 +1,214 @@
+"""A paged HTTP API for tests: a real server, whose clock, whose rows and whose moods a test sets.
+
+`/v1/deals`: rows, paged as `paging` says, filtered by `updated_since` and `updated_until`, sorted by time and id.
+`/v1/deals/deleted`: ids of deleted rows, with a cursor. `/v1/changes`: every change, behind a cursor that stays good
+until `forget_cursors`. `/v1/graphql`: the rows as a connection. `/token`: client credentials."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+START_S = 1_700_000_000
+
+Reply = tuple[int, dict[str, str], Any]
+
+
+@dataclass
+class Asked:
+    path: str
+    params: dict[str, str]
+    headers: dict[str, str]
+    body: Any = None
+
+
+@dataclass
+class Api:
+    """`before` sees each request to an API path: it may change the rows, or answer in the place of the API."""
+
+    paging: str = "cursor"
+    page_rows: int = 20
+    now: float = START_S
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    deleted: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    before: Callable[[Asked], Reply | None] = lambda _: None
+    headers: dict[str, str] = field(default_factory=dict)
+    token: str = ""
+    tokens: int = 0
+    era: int = 0
+    etags: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    # What a test does to it
+
+    def put(self, number: int, text: str, at: float | None = None) -> None:
+        """A row is written at `at`, and visible from now on."""
+        with self.lock:
+            row = {"id": number, "name": text, "updatedAt": iso(self.now if at is None else at)}
+            self.rows[number] = row
+            self.log.append(row)
+
+    def delete(self, number: int) -> None:
+        with self.lock:
+            del self.rows[number]
+            self.deleted.append({"id": number, "deletedAt": iso(self.now)})
+            self.log.append({"id": number, "deleted": True, "updatedAt": iso(self.now)})
+
+    def forget_cursors(self) -> None:
+        """All cursors and page tokens that were given."""
+        self.era += 1
+
+    def rotate(self) -> None:
+        """The access token ends; the next is fetched at the token endpoint."""
+        with self.lock:
+            self.tokens += 1
+            self.token = f"token-number-{self.tokens}"
+
+    # Answers
+
+    def reply(self, asked: Asked) -> Reply:
+        with self.lock:
+            if asked.path == "/token":
+                if not self.token:
+                    self.rotate()
+                return 200, {}, {"access_token": self.token, "token_type": "bearer", "expires_in": 3600}
+            self.asked.append(asked)
+            told = self.before(asked)
+            if told is not None:
+                return told
+            if self.token and asked.headers.get("authorization") != f"Bearer {self.token}":
+                return 401, {}, {"error": "token"}
+            handler = {
+                "/v1/deals": self._deals,
+                "/v1/deals/deleted": lambda a: self._feed(a, self.deleted),
+                "/v1/changes": lambda a: self._feed(a, self.log),
+                "/v1/graphql": self._graphql,
+            }.get(asked.path)
+            return handler(asked) if handler else (404, {}, {"error": "path"})
+
+    def _deals(self, asked: Asked) -> Reply:
+        rows = sorted(self.rows.values(), key=lambda row: (row["updatedAt"], row["id"]))
+        if since := asked.params.get("updated_since"):
+            rows = [row for row in rows if row["updatedAt"] >= since]
+        if until := asked.params.get("updated_until"):
+            rows = [row for row in rows if row["updatedAt"] < until]
+        size = self.page_rows
+        if self.paging == "offset":
+            first = int(asked.params.get("offset", 0))
+            return 200, {}, {"data": rows[first : first + min(size, int(asked.params["limit"]))]}
+        after = asked.params.get("cursor") or asked.params.get("starting_after_key") or ""
+        if self.paging == "keyset" and "after_id" in asked.params:
+            after = f"{asked.params['after_time']}|{int(asked.params['after_id']):012d}"
+        elif after:
+            era, _, after = base64.urlsafe_b64decode(after).decode().partition(":")
+            if int(era) != self.era:
+                return 410, {}, {"error": "expired"}
+        left = [row for row in rows if _key(row) > after]
+        page = left[:size]
+        token = ""
+        if len(left) > size:
+            token = base64.urlsafe_b64encode(f"{self.era}:{_key(page[-1])}".encode()).decode()
+        body: dict[str, Any] = {"data": page}
+        headers = {}
+        following = urlencode({**asked.params, "cursor": token})
+        if self.paging == "cursor":
+            body |= {"next": token or None, "has_more": bool(token)}
+        elif self.paging == "keyset":
+            body["has_more"] = bool(token)
+        elif token and self.paging == "link":
+            headers["Link"] = f'</v1/deals?{following}>; rel="next", </v1/deals>; rel="first"'
+        elif token and self.paging == "url":
+            body["@odata.nextLink"] = f"http://{asked.headers['host']}/v1/deals?{following}"
+        return 200, headers, body
+
+    def _feed(self, asked: Asked, log: list[dict[str, Any]]) -> Reply:
+        era, at, since = (asked.params.get("cursor") or f"{self.era},0,{asked.params.get('since', '')}").split(",")
+        if int(era) != self.era:
+            return 410, {}, {"error": "expired"}
+        page = log[int(at) : int(at) + self.page_rows]
+        end = min(int(at) + self.page_rows, len(log))
+        page = [row for row in page if row.get("updatedAt", "") >= since]
+        return 200, {}, {"data": page, "cursor": f"{self.era},{end},{since}"}
+
+    def _graphql(self, asked: Asked) -> Reply:
+        variables = asked.body["variables"]
+        rows = sorted(self.rows.values(), key=_key)
+        left = [row for row in rows if _key(row) > (variables.get("after") or "")]
+        page = left[: self.page_rows]
+        info = {"hasNextPage": len(left) > len(page), "endCursor": _key(page[-1]) if page else None}
+        return 200, {}, {"data": {"deals": {"edges": [{"node": row} for row in page], "pageInfo": info}}}
+
+
+def iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _key(row: dict[str, Any]) -> str:
+    return f"{row['updatedAt']}|{row['id']:012d}"
+
+
+class RestServer:
+    """`api` on a port of its own, until `close`."""
+
+    def __init__(self, api: Api) -> None:
+        class Handler(_Handler):
+            pass
+
+        Handler.api = api
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    api: Api
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        self._answer(None)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(json.loads(body) if self.headers.get("Content-Type") == "application/json" else None)
+
+    def _answer(self, body: Any) -> None:
+        api, split = self.api, urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        params = {name: values[0] for name, values in parse_qs(split.query).items()}
+        status, extra, answer = api.reply(Asked(split.path, params, headers, body))
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        if api.etags and status == 200:
+            extra = {**extra, "ETag": f'"{hash(content)}"'}
+            if headers.get("if-none-match") == extra["ETag"]:
+                status, content = 304, b""
+        self.send_response(status)
+        for name, value in {**api.headers, **extra}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(self.api.now, usegmt=True)
+
+    def log_message(self, *_: object) -> None:
+        pass

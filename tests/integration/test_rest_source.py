@@ -1,0 +1,531 @@
+"""Polling a real HTTP API: every way to page, everything that an API does while it is read, and nothing missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rest_harness import CURSOR, World, deals, deletions, names, pulls, source, told
+from rest_server import START_S, Api, Asked, Reply, RestServer
+from structlog.testing import capture_logs
+
+from heddle.errors import AuthError, DependencyDownError, FormatError, PositionLostError, UsageError
+from heddle.http.auth import ApiKey, Basic, Bearer, ClientCredentials
+from heddle.secrets import secret
+from heddle.sources.rest import (
+    ApiVersion,
+    Cursor,
+    Feed,
+    GraphQL,
+    HighWater,
+    Keyset,
+    LinkHeader,
+    NextUrl,
+    Offset,
+    Resource,
+    RestSource,
+)
+
+FULL = os.environ.get("HEDDLE_FAULTS") == "full"
+
+PAGINGS = {
+    "cursor": CURSOR,
+    "offset": Offset(limit=50),
+    "link": LinkHeader(),
+    "url": NextUrl(at="@odata.nextLink"),
+    "keyset": Keyset({"after_time": "updatedAt", "after_id": "id"}, more="has_more"),
+}
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def server(api: Api) -> Iterator[RestServer]:
+    started = RestServer(api)
+    yield started
+    started.close()
+
+
+def filled(api: Api, rows: int) -> Api:
+    for number in range(rows):
+        api.put(number, f"n{number}", at=START_S - rows + number)
+    return api
+
+
+def opened(declared: RestSource, position: bytes | None = None) -> Any:
+    puller = declared.open()
+    puller.begin(position)
+    return puller
+
+
+# Paging
+
+
+@pytest.mark.parametrize("kind", PAGINGS)
+def test_every_paging_reads_all_rows_in_order_and_once(api: Api, server: RestServer, kind: str) -> None:
+    filled(api, 93).paging = kind
+    puller = opened(source(server, deals(paging=PAGINGS[kind])))
+    assert names(puller) == [f"n{number}" for number in range(93)]
+    api.now += 10
+    api.put(200, "later")
+    assert names(puller) == ["later"]
+    puller.close()
+
+
+@pytest.mark.parametrize("kind", PAGINGS)
+def test_every_page_is_a_place_to_go_on_from(api: Api, server: RestServer, kind: str) -> None:
+    filled(api, 93).paging = kind
+    declared = source(server, deals(paging=PAGINGS[kind]))
+    position, seen = None, list[str]()
+    while len(seen) < 93:
+        puller = opened(declared, position)
+        pull = puller.pull(1000, 0.0)
+        puller.close()
+        assert pull is not None
+        seen += [record.row.value["name"] for record in pull.records]
+        position = pull.position
+    assert seen == [f"n{number}" for number in range(93)]
+
+
+def test_rows_that_leave_while_pages_are_read_by_offset_hide_none(api: Api, server: RestServer) -> None:
+    filled(api, 200).paging = "offset"
+    reads = 0
+
+    def shift(_: Asked) -> None:
+        nonlocal reads
+        reads += 1
+        if reads < 8:
+            for number in range((reads - 1) * 9, reads * 9):  # more than the pages overlap
+                api.rows.pop(number)
+
+    api.before = shift
+    puller = opened(source(server, deals(paging=Offset(limit=20))))
+    assert set(names(puller)) >= {row["name"] for row in api.rows.values()}
+    puller.close()
+
+
+def test_credentials_do_not_follow_a_link_to_another_host(api: Api, server: RestServer) -> None:
+    filled(api, 5)
+    other = Api()
+    elsewhere = RestServer(other)
+    for url in (f"{elsewhere.url}/v1/deals", "https://127.0.0.1/v1/deals", "http://169.254.169.254/latest"):
+        api.before = lambda _, url=url: (200, {"Link": f'<{url}>; rel="next"'}, {"data": list(api.rows.values())})
+        puller = opened(source(server, deals(paging=LinkHeader())))
+        with pytest.raises(UsageError, match="next page is not at"):
+            names(puller)
+        puller.close()
+    assert other.asked == []
+    elsewhere.close()
+
+
+def test_a_cursor_that_stands_still_stops_the_source(api: Api, server: RestServer) -> None:
+    filled(api, 5)
+    api.before = lambda _: (200, {}, {"data": list(api.rows.values()), "next": "same", "has_more": True})
+    puller = opened(source(server, deals()))
+    with pytest.raises(UsageError, match="same next page"):
+        names(puller)
+    puller.close()
+
+
+# High water
+
+
+def test_a_row_that_becomes_visible_late_is_told_and_no_other_twice(api: Api, server: RestServer) -> None:
+    filled(api, 30)
+    puller = opened(source(server, deals()))
+    names(puller)
+    api.now += 100
+    api.put(100, "first")
+    assert names(puller) == ["first"]
+    api.put(101, "late", at=api.now - 59)
+    api.put(5, "changed", at=api.now - 1)
+    assert sorted(names(puller)) == ["changed", "late"]
+    puller.close()
+
+
+def test_the_server_clock_bounds_the_mark(api: Api, server: RestServer) -> None:
+    """A row from the future must not carry the mark along: others would be missed until then."""
+    api.put(1, "future", at=START_S + 86_400)
+    puller = opened(source(server, deals()))
+    names(puller)
+    api.now += 30
+    api.put(2, "present")
+    assert names(puller) == ["present"]
+    puller.close()
+
+
+def test_a_backfill_goes_range_by_range_to_a_fixed_end(api: Api, server: RestServer) -> None:
+    filled(api, 300)
+    start = datetime.fromtimestamp(START_S - 250, UTC)
+    follow = HighWater(
+        changed="updatedAt", since="updated_since", until="updated_until", start=start, slice_s=100, overlap_s=20
+    )
+    declared = source(server, deals(follow=follow))
+    puller = opened(declared)
+    told_names, position = list[str](), b""
+    with capture_logs() as logs:
+        for records, position in pulls(puller):
+            told_names += [record.row.value["name"] for record in records]
+            if len(told_names) == 100:  # in the midst of it the API gets rows, and the source another process
+                api.now += 5
+                api.put(500, "new")
+                puller.close()
+                puller = opened(declared, position)
+                break
+        told_names += names(puller)
+        api.now += 1
+        told_names += names(puller)
+    assert set(told_names) == {f"n{number}" for number in range(50, 300)} | {"new"}
+    ends = {asked.params["updated_until"] for asked in api.asked if "updated_until" in asked.params}
+    assert len(ends) >= 3
+    assert [log["done_percent"] for log in logs if log["event"] == "backfill"] == [40.0, 80.0]
+    puller.close()
+
+
+def test_a_page_token_that_is_forgotten_has_its_range_read_again(api: Api, server: RestServer) -> None:
+    filled(api, 90)
+    api.before = lambda asked: api.forget_cursors() if len(api.asked) == 3 else None
+    puller = opened(source(server, deals()))
+    assert names(puller, until_idle=6) == [f"n{number}" for number in range(90)]
+    puller.close()
+
+
+def test_an_answer_that_has_not_changed_is_not_read_again(api: Api, server: RestServer) -> None:
+    filled(api, 10).etags = True
+    puller = opened(source(server, deals()))
+    names(puller)
+    positions = [position for _, position in pulls(puller, until_idle=5)]
+    assert positions == []  # nothing changed: nothing is to be written either
+    assert api.asked[-1].headers.get("if-none-match")
+    api.put(3, "changed")
+    assert names(puller) == ["changed"]
+    puller.close()
+
+
+# Feeds
+
+
+def test_a_feed_goes_on_behind_its_cursor_and_tells_nothing_twice(api: Api, server: RestServer) -> None:
+    filled(api, 45)
+    feed = deals(path="changes", paging=Cursor("cursor", at="cursor"), follow=Feed())
+    puller = opened(source(server, feed))
+    assert names(puller) == [f"n{number}" for number in range(45)]
+    api.put(1, "again")
+    assert names(puller) == ["again"]
+    assert names(puller) == []
+    puller.close()
+
+
+def test_a_forgotten_cursor_of_a_feed_stops_loudly_or_lists_all_anew(api: Api, server: RestServer) -> None:
+    filled(api, 45)
+    paging = Cursor("cursor", at="cursor")
+    stops = opened(source(server, deals(path="changes", paging=paging, follow=Feed())))
+    anew = opened(source(server, deals(path="changes", paging=paging, follow=Feed(restart="full"))))
+    bounded = opened(
+        source(server, deals(path="changes", paging=paging, follow=Feed(restart="full", since="since", overlap_s=5)))
+    )
+    for puller in (stops, anew, bounded):
+        names(puller)
+    api.forget_cursors()
+    api.put(50, "after")
+    with pytest.raises(PositionLostError, match="forgotten the cursor"):
+        names(stops)
+    assert names(anew) == [*(f"n{number}" for number in range(45)), "after"]
+    assert names(bounded, until_idle=8) == [*(f"n{number}" for number in range(40, 45)), "after"]
+    for puller in (stops, anew, bounded):
+        puller.close()
+
+
+# Credentials
+
+
+def test_each_kind_of_credentials_is_sent(api: Api, server: RestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(api, 3)
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_KEY", "a-key-of-the-crm")
+    key = secret("crm/key")
+    for auth, header, value in (
+        (ApiKey(key), "x-api-key", "a-key-of-the-crm"),
+        (Bearer(key), "authorization", "Bearer a-key-of-the-crm"),
+        (Basic("heddle", key), "authorization", "Basic aGVkZGxlOmEta2V5LW9mLXRoZS1jcm0="),
+    ):
+        puller = opened(source(server, deals(), auth=auth))
+        names(puller)
+        assert api.asked[-1].headers[header] == value
+        puller.close()
+
+
+def test_a_token_is_fetched_renewed_and_in_the_end_refused(
+    api: Api, server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(api, 30)
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_KEY", "a-key-of-the-crm")
+    auth = ClientCredentials(f"{server.url}/token", "heddle", secret("crm/key"))
+    puller = opened(source(server, deals(), auth=auth))
+    names(puller)
+    api.rotate()
+    api.put(77, "under the next token")
+    assert names(puller) == ["under the next token"]
+    api.before = lambda _: (403, {}, {})
+    with pytest.raises(AuthError, match="HTTP 403"):
+        names(puller)
+    puller.close()
+
+
+def test_the_version_is_pinned(api: Api, server: RestServer) -> None:
+    filled(api, 3)
+    for version in (
+        ApiVersion("2026-01", header="X-Api-Version"),
+        ApiVersion("2026-01", parameter="api-version"),
+        ApiVersion("v1"),
+    ):
+        puller = opened(source(server, deals(), version=version))
+        puller.pull(1000, 0.0)
+        puller.close()
+    by_header, by_parameter, _ = api.asked
+    assert by_header.headers["x-api-version"] == by_parameter.params["api-version"] == "2026-01"
+    with pytest.raises(UsageError, match="no part of base_url"):
+        source(server, deals(), version=ApiVersion("v2"))
+
+
+# Limits and moods
+
+
+def test_a_refusal_is_waited_out_and_nothing_is_missed(api: Api, server: RestServer) -> None:
+    filled(api, 90)
+    refusals: list[Reply] = [
+        (429, {"Retry-After": "0"}, {}),
+        (503, {"Retry-After": "Tue, 14 Nov 2023 22:13:20 GMT"}, {}),
+        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(START_S)}, {}),
+    ]
+    api.before = lambda _: refusals.pop() if refusals and len(api.asked) % 2 == 0 else None
+    puller = opened(source(server, deals()))
+    assert names(puller, until_idle=8) == [f"n{number}" for number in range(90)]
+    assert refusals == []
+    puller.close()
+
+
+def test_it_does_not_ask_before_it_may(api: Api, server: RestServer) -> None:
+    filled(api, 90)
+    api.before = lambda _: (429, {"Retry-After": "600"}, {})
+    puller = opened(source(server, deals()))
+    for _ in range(20):
+        assert puller.pull(1000, 0.0) is None
+    assert len(api.asked) == 1
+    puller.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(500, {}, {}), (503, {}, {}), (200, {}, b"<html>"), (200, {}, b"[" * 100 + b"]" * 100)],
+    ids=["500", "503", "html", "deep"],
+)
+def test_an_api_that_does_not_answer_is_waited_for(api: Api, server: RestServer, answer: Reply) -> None:
+    filled(api, 3)
+    api.before = lambda _: answer
+    puller = opened(source(server, deals()))
+    with pytest.raises(DependencyDownError):
+        puller.pull(1000, 0.0)
+    api.before = lambda _: None
+    assert names(puller) == ["n0", "n1", "n2"]
+    puller.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((404, {}, {}), "HTTP 404"),
+        ((302, {"Location": "http://169.254.169.254/"}, {}), "redirects"),
+        ((200, {}, {"results": []}), "without a list"),
+        ((200, {}, b" " * (9 * 2**20)), "more than"),
+    ],
+    ids=["404", "redirect", "shape", "size"],
+)
+def test_what_waiting_does_not_mend_stops_the_source(api: Api, server: RestServer, answer: Reply, message: str) -> None:
+    api.before = lambda _: answer
+    puller = opened(source(server, deals()))
+    with pytest.raises(UsageError, match=message):
+        puller.pull(1000, 0.0)
+    puller.close()
+
+
+def test_an_announced_end_is_told_once_with_its_dates(api: Api, server: RestServer) -> None:
+    filled(api, 50)
+    api.headers = {
+        "Deprecation": "@1767225600",
+        "Sunset": "Wed, 01 Jul 2026 00:00:00 GMT",
+        "Link": '<https://crm.example/v2>; rel="deprecation"',
+    }
+    puller = opened(source(server, deals()))
+    with capture_logs() as logs:
+        names(puller)
+    announced = [log for log in logs if log["event"] == "the API announces its end"]
+    assert [(log["deprecated_at"], log["sunset_at"], log["more"]) for log in announced] == [
+        ("2026-01-01", "2026-07-01", "https://crm.example/v2")
+    ]
+    puller.close()
+
+
+# GraphQL
+
+
+def connection() -> Resource:
+    return deals(
+        path="graphql", graphql=GraphQL("query { deals }"), rows="data.deals.edges", row="node",
+        paging=Cursor("after", at="data.deals.pageInfo.endCursor", more="data.deals.pageInfo.hasNextPage"),
+        follow=HighWater(changed="updatedAt"),
+    )  # fmt: skip
+
+
+def test_a_graphql_connection_is_read_to_its_end(api: Api, server: RestServer) -> None:
+    filled(api, 50)
+    puller = opened(source(server, connection()))
+    assert names(puller, until_idle=5) == [f"n{number}" for number in range(50)]
+    api.now += 5
+    api.put(3, "changed")
+    assert names(puller, until_idle=5) == ["changed"]
+    puller.close()
+
+
+def test_graphql_errors_under_http_200_are_errors(api: Api, server: RestServer) -> None:
+    filled(api, 50)
+    node: dict[str, Any] = {"data": {"deals": {"edges": [], "pageInfo": {}}}}
+    puller = opened(source(server, connection()))
+
+    def answer(errors: list[Any], **more: Any) -> None:
+        api.before = lambda _: (200, {}, {"errors": errors, **more})
+
+    answer([{"message": "half of it failed"}], **node)
+    with pytest.raises(DependencyDownError, match="in part"):
+        puller.pull(1000, 0.0)
+    answer([{"message": "no such field"}], data=None)
+    with pytest.raises(UsageError, match="cannot run"):
+        puller.pull(1000, 0.0)
+    answer([{"extensions": {"code": "UNAUTHENTICATED"}}])
+    with pytest.raises(AuthError):
+        puller.pull(1000, 0.0)
+    cost = {"requestedQueryCost": 100, "throttleStatus": {"currentlyAvailable": 40, "restoreRate": 0.5}}
+    answer([{"extensions": {"code": "THROTTLED"}}], extensions={"cost": cost})
+    asked = len(api.asked)
+    for _ in range(5):
+        assert puller.pull(1000, 0.0) is None
+    assert len(api.asked) == asked + 1
+    puller.close()
+
+
+# What does not convert
+
+
+def test_a_row_is_converted_again_from_what_the_raw_topic_keeps(api: Api, server: RestServer) -> None:
+    filled(api, 1)
+    declared = source(server, deals())
+    puller = opened(declared)
+    ((records, _), *_) = list(pulls(puller))
+    world = World(api, declared)
+    worker = world.worker()
+    raw = worker._raw(records[0])
+    record = type("Raw", (), {"value": raw.value})()
+    assert list(declared.convert_record(record)) == list(told(records[0].row))
+    assert raw.key == b"default/deals%3A0"
+    worker.close()
+    puller.close()
+
+
+def test_a_position_of_another_format_is_not_guessed(api: Api, server: RestServer) -> None:
+    filled(api, 1)
+    puller = source(server, deals()).open()
+    for position in (b'{"v":2,"resources":{}}', b"[]", b'{"v":1,"resources":{"deals":{"mark":1}}}'):
+        with pytest.raises(FormatError):
+            puller.begin(position)
+    puller.close()
+
+
+# All at once
+
+
+class Crash(BaseException):
+    """What no code catches."""
+
+
+def test_nothing_is_missed(monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
+    """Rows change, appear late and go, cursors are forgotten, tokens rotate, the API refuses and fails, the source dies
+    before and after its commits: in the end the topic's state is the API's."""
+    rows, changes, kills = (100_000, 20_000, 100) if FULL else (1_500, 500, 12)
+    seed = os.environ.get("HEDDLE_FAULTS_SEED") or str(random.SystemRandom().randrange(2**31))
+    dice = random.Random(seed)
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_KEY", "a-key-of-the-crm")
+    api = filled(Api(page_rows=1_000 if FULL else 25), rows)
+    server = RestServer(api)
+    auth = ClientCredentials(f"{server.url}/token", "heddle", secret("crm/key"))
+    world = World(api, source(server, deals(), deletions(), auth=auth))
+    left, number = changes, rows
+    per_request = changes // 100
+
+    def live(asked: Asked) -> Reply | None:  # in the server's thread, before each answer
+        nonlocal left, number
+        api.now += dice.random() * 4
+        for _ in range(min(left, dice.randrange(2 * per_request))):
+            left -= 1
+            what = dice.random()
+            if what < 0.5:
+                api.put(number, f"new {number}", at=api.now - dice.random() * 50)  # visible late, by up to 50 s
+                number += 1
+            elif what < 0.8:
+                api.put(dice.choice(list(api.rows)[-500:]), f"changed {left}")
+            else:
+                api.delete(dice.choice(list(api.rows)[:500]))
+        mood = dice.random() if left else 1.0
+        if mood < 0.01:
+            api.forget_cursors()
+        elif mood < 0.04 and asked.headers.get("authorization") == f"Bearer {api.token}":
+            api.rotate()  # not twice in one request: that is a refusal, and stops the source
+        elif mood < 0.08:
+            return 429, {"Retry-After": "0"}, {}
+        elif mood < 0.10:
+            return 500, {}, {}
+        return None
+
+    api.before = live
+    monkeypatch.setattr("heddle.delivery.patience.WAIT_MAX_S", 0.01)
+    monkeypatch.setattr("heddle.delivery.patience.WAIT_MIN_S", 0.01)
+    worker = world.worker()
+    idle = killed = turns = 0
+    while idle < 30 or left:
+        turns += 1
+        assert turns < 100_000
+        if killed < kills and turns % 7 == 0:
+            commit = worker._producer.commit
+
+            def die(timeout_s: float, *, after: bool = killed % 2 == 0, commit: Any = commit) -> None:
+                if after:
+                    commit(timeout_s)
+                raise Crash
+
+            monkeypatch.setattr(worker._producer, "commit", die)
+        try:
+            idle = 0 if worker.turn(world.stop) else idle + 1
+        except Crash:
+            killed += 1
+            worker.abandon()
+            worker = world.worker()
+    worker.close()
+    server.close()
+    expected = {row["id"]: row["name"] for row in api.rows.values()}
+    found = world.state()
+    missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
+    assert (len(missing), len(extra), seed) == (0, 0, seed)
+    assert found == expected, seed
+    ids = [json.loads(record.value)[1] for record in world.records() if record.value is not None]
+    record_property(
+        "summary",
+        f"{len(expected)} rows, {changes} changes, {killed} kills, {len(api.asked)} requests, {api.era} times cursors "
+        f"forgotten, {api.tokens} tokens: 0 missing, 0 extra; {len(ids) - len(set(ids))} of {len(ids)} events came "
+        "again, with the same id",
+    )
