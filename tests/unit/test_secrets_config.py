@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,16 @@ def test_a_store_that_nobody_needs_needs_no_library(project: Path, monkeypatch: 
 def test_a_text_in_pem_is_one_value() -> None:
     assert live_values(f"\n{PEM}\n\n") == (PEM,)
     assert live_values("one\ntwo\n") == ("one", "two")
+
+
+def test_the_examples_of_the_page_can_be_used_as_they_are() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "secrets.md"
+    examples = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    used = [type(each).__name__ for example in examples for each in parse(tables(example), "the page")]
+    assert {name.removesuffix("Options").lower() for name in used} == {
+        "environment", "files", "vault", "aws", "azure", "gcp",
+    }  # fmt: skip
+
+
+def tables(text: str) -> object:
+    return tomllib.loads(text)["tool"]["heddle"]["secrets"]
