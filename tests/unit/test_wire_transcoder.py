@@ -16,7 +16,8 @@ from heddle.mapping import Mapping, call, constant, equals
 from heddle.mapping.batch import DictTranscoder
 from heddle.mapping.transcoder import Transcoder
 from heddle.wire import choice
-from heddle.wire.engine import Engine, Output
+from heddle.wire.engine import Engine, Function, Output
+from heddle.wire.plan import WirePlan
 from heddle.wire.python_engine import PythonEngine
 from heddle.wire.shadow_engine import ShadowEngine
 from schemas.billing import Invoice
@@ -150,6 +151,21 @@ def test_fine_records_on_the_slow_path_are_told_of() -> None:
         outputs, failures = on_engine.transcode([deal(f"D-{n}") for n in range(150)])
     assert (sum(output is not None for output in outputs), failures) == (150, [])
     assert [line["records"] for line in logs if line["log_level"] == "warning"] == [150]
+
+
+class Small(PythonEngine):
+    """An engine for which every plan is too large."""
+
+    def add(self, writer: bytes, plan: WirePlan, functions: Sequence[Function], frame: bytes) -> None:
+        raise ValueError("this plan is too large")
+
+
+def test_a_plan_that_an_engine_cannot_run_is_told_once_and_its_records_are_done() -> None:
+    on_engine, _ = both(invoice_of, Small())
+    with capture_logs() as logs:
+        first, second = on_engine.transcode([deal("D-1")]), on_engine.transcode([deal("D-2")])
+    assert all(output is not None for output in (*first[0], *second[0]))
+    assert [line["reason"] for line in logs if line["log_level"] == "info"] == ["this plan is too large"]
 
 
 def test_the_engine_is_chosen_by_one_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,12 @@ WALKS: Final = (
         tuple(num(n) for n in (MILLIS_LOW - 1, MILLIS_HIGH + 1, LONG_MIN, LONG_MAX)),
     ),
     copying(
+        "an int that is read as a moment",
+        p.Integer(32, MILLIS_LOW, MILLIS_HIGH, begin=2, end=3),
+        tuple(num(n) for n in (0, -1, 2**20, 2**27, INT_MAX, INT_MIN)),
+        tuple(num(n) for n in (INT_MAX + 1, INT_MIN - 1, 2**38, 2**40, 1_700_000_000_000, LONG_MAX)),
+    ),
+    copying(
         "microseconds",
         p.Integer(64, MICROS_LOW, MICROS_HIGH, begin=2, end=3),
         tuple(num(n) for n in (0, 1_700_000_000_000_000, -1_700_000_000_000_000, 2**55, MICROS_LOW, MICROS_HIGH)),

@@ -55,11 +55,15 @@ class WireTranscoder:
             except ContractError:
                 continue  # nobody's schema, or the target's is not registered: the object path says so
             self._seen.add(frame)
-            if lowered.plan is None:
-                structlog.get_logger().info("mapping without a plan: on the object path", reason=lowered.reason)
-                continue
-            self._engine.add(frame, lowered.plan, lowered.functions, ours)
-            learnt = True
+            reason = lowered.reason
+            if lowered.plan is not None:
+                try:
+                    self._engine.add(frame, lowered.plan, lowered.functions, ours)
+                    learnt = True
+                    continue
+                except ValueError as error:
+                    reason = str(error)
+            structlog.get_logger().info("mapping without a plan: on the object path", reason=reason)
         return learnt
 
     def _note(self, done_again: int) -> None:

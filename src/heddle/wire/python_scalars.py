@@ -212,7 +212,8 @@ def _usual_bytes(walk: Integer) -> int:
     (1978 to 3111). 0 for a time of day: what is usual of these may be too late."""
     assert walk.low is not None
     assert walk.high is not None
-    return (walk.high + 1).bit_length() // 7 if walk.low < 0 else 0
+    end = min(walk.high + 1, 1 << walk.bits - 1)  # the bounds may be those of a wider reader
+    return end.bit_length() // 7 if walk.low < 0 else 0
 
 
 def _is_usual(at: Place, size: int, walk: Integer) -> str:
