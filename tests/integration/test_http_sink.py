@@ -252,15 +252,16 @@ def test_without_a_key_everything_is_looked_up_first(target: Target) -> None:
 
 
 def test_keys_run_side_by_side_and_each_in_order(target: Target) -> None:
-    together = threading.Barrier(3, timeout=20)
-    waiting = iter(range(3))
+    batch = [delivered(entry(name), offset) for offset, name in enumerate("abcabc")]
+    firsts = {key_of(event) for event in batch[:3]}
+    together, paced = threading.Barrier(3, timeout=20), threading.Event()
 
-    def meet(_: Seen) -> None:
-        if next(waiting, None) is not None:
+    def meet(seen: Seen) -> None:
+        if seen.headers["idempotency-key"] in firsts:
             together.wait()  # passed only when three keys are in flight at once
+            paced.wait(0.2)  # time enough to be overtaken
 
     target.before = meet
-    batch = [delivered(entry(name), offset) for offset, name in enumerate("abcabc")]
     with opened(target) as writer:
         assert apply(writer, *batch)[0] == [APPLIED] * 6
     sent = [seen.headers["idempotency-key"] for seen in target.effects]

@@ -190,6 +190,7 @@ def test_a_refused_record_is_dead_with_the_targets_words_and_holds_its_key_alone
     with running(office.scene.worker(office.step())):
         office.scene.settled(3)
     assert office.states() == [("dead", "http-422"), ("waiting", "0-0")]
+    assert len(office.target.seen) == 2
     (entry,) = [r for r in office.scene.newest() if dict(r.headers)["heddle-state"] == b"dead"]
     assert (dict(entry.headers)["heddle-message"] or b"").endswith(b"to POST: no such account")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import httpx2
 
-from heddle.errors import AuthError, Failure, FailureClass, HeddleError, Park, RateLimitError, TransientError
+from heddle.errors import AuthError, Failure, HeddleError, Park, RateLimitError, TransientError
 from heddle.http.pace import retry_after_s
 from heddle.integration import Applied, Outcome
 from heddle.secrets import redact
@@ -74,10 +74,6 @@ def failed(index: int, error: HeddleError, code: str = "", *, cause: BaseExcepti
     if cause is not None:
         error.__cause__ = cause
     return Failure(index, error.failure_class, code or error.code, "", str(error), error)
-
-
-def down(index: int, error: HeddleError) -> Failure:
-    return failed(index, error)._replace(failure_class=FailureClass.DEPENDENCY_DOWN)
 
 
 def _told(answer: Answer) -> str:

@@ -34,7 +34,7 @@ from heddle.http.guard import ForbiddenHostError
 from heddle.integration import Applied, Delivered
 from heddle.on_failure import OnFailure
 from heddle.secrets import redact
-from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, down, failed, meaning
+from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, failed, meaning
 from heddle.sinks.http.call import Endpoint, HttpCall, Maker, encoded
 from heddle.sinks.http.client import Client, is_refused
 
@@ -175,7 +175,7 @@ class Sender:
         if isinstance(error, _UNSENT):
             told = f"{name}: no connection to {host} ({_kebab(error)})"
             if host == self._host:
-                return down(index, _caused(DependencyDownError(told, hint="it is tried again by itself"), error))
+                return failed(index, DependencyDownError(told, hint="it is tried again by itself"), cause=error)
             return failed(index, TransientError(told), _kebab(error), cause=error)
         if isinstance(error, TimeoutError | httpx2.TransportError):
             kind = "deadline" if isinstance(error, TimeoutError) else _kebab(error)
@@ -263,11 +263,6 @@ def _failed_to_make(index: int, error: BaseException) -> Failure:
         return failed(index, error)._replace(path=path)
     kind = type(error).__name__
     return Failure(index, FailureClass.UNKNOWN, kind, "", redact(f"{kind}: {error}"), error)
-
-
-def _caused(error: HeddleError, cause: BaseException) -> HeddleError:
-    error.__cause__ = cause
-    return error
 
 
 def _kebab(error: BaseException) -> str:
