@@ -212,11 +212,36 @@ def test_a_worker_that_was_frozen_longer_than_its_session_sends_nothing_more(off
     step = office.step()
     records = office.scene.read(office.scene.subscription.topic)
     budget = Budget(60, threading.Event())
-    budget._taken -= 7
+    budget._owned_at -= 7
     assert step.run(records, budget) == Run([])
     assert office.target.seen == []
     assert len(step.run(records, Budget(60, threading.Event())).results) == 2
     step.close()
+
+
+class _Waking(NoFence):
+    """A step whose process was frozen for seven seconds before its first run."""
+
+    def __init__(self, step: Any) -> None:
+        self.digest, self.longest_call_s, self.close = step.digest, step.longest_call_s, step.close
+        self._step = step
+        self.first: Run | None = None
+
+    def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        if self.first is None:
+            budget._owned_at -= 7
+        run: Run = self._step.run(records, budget)
+        self.first = self.first or run
+        return run
+
+
+def test_a_worker_that_wakes_polls_and_goes_on_if_it_is_still_the_owner(office: Office) -> None:
+    office.feed("a", "b")
+    step = _Waking(office.step())
+    with running(office.scene.worker(step)):
+        office.scene.settled(2)
+    assert step.first == Run([])
+    assert office.effects() == Counter(keys(2))
 
 
 def test_a_slow_target_cuts_the_batch_and_the_rest_follows(office: Office) -> None:

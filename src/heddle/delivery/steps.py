@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -30,11 +31,11 @@ class Budget:
     `began` is when the call that is under way began, on `time.monotonic`; the watchdog reads it. `owned_at`: when the
     worker last knew, by a poll or a commit, that the batch's partitions are its own; None: now."""
 
-    __slots__ = ("_deadline", "_stop", "_taken", "began")
+    __slots__ = ("_deadline", "_owned_at", "_stop", "began")
 
     def __init__(self, limit_s: float, stop: threading.Event, owned_at: float | None = None) -> None:
         self.began = time.monotonic()
-        self._taken = self.began if owned_at is None else owned_at
+        self._owned_at = self.began if owned_at is None else owned_at
         self._deadline = self.began + limit_s
         self._stop = stop
 
@@ -47,8 +48,10 @@ class Budget:
         return True
 
     def is_fresh(self, limit_s: float) -> bool:
-        """Whether the batch may go on, and came into our hands less than `limit_s` ago."""
-        return not self.is_spent and time.monotonic() - self._taken < limit_s
+        """Whether the batch may go on, and was ours less than `limit_s` ago. One that was not is spent from here on."""
+        if time.monotonic() - self._owned_at >= limit_s:
+            self._deadline = -math.inf
+        return not self.is_spent
 
     @property
     def is_spent(self) -> bool:

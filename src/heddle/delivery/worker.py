@@ -114,6 +114,7 @@ class Worker:
         self._patience = Patience(settings.batch_max_records)
         self._handshake_delays = growing_delays()
         self._probes = 0
+        self._owned_at = time.monotonic()
         self._full: dict[int, Full] = {}
         self._waiting: Waiting | None = None
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
@@ -253,6 +254,7 @@ class Worker:
 
     def _consume(self, max_records: int, first_wait_s: float | None = None) -> Batch:
         waits = {} if first_wait_s is None else {"first_wait_s": first_wait_s}
+        self._owned_at = time.monotonic()
         records = self._consumer.consume(max_records, self._settings.batch_max_wait_s, **waits)
         group = self._consumer.group_metadata()
         self._follow()
@@ -298,7 +300,9 @@ class Worker:
             try:
                 settlement = self._attempt(part, entries, batch.group)
                 if not settlement.is_empty:
+                    asked_at = time.monotonic()
                     self._transactions.commit(settlement, batch.group)
+                    self._owned_at = asked_at
                 self._judge.concluded(settlement)
             except StaleGenerationError:
                 self._transactions.abort()
@@ -338,7 +342,7 @@ class Worker:
         if len(records) + len(due) == 1:
             in_hand = InHand("entry", due[0].entry.version) if due else InHand("live", records[0].offset)
             condemned = self._assignment.name(due[0].entry.partition if due else records[0].partition, in_hand, group)
-        budget = Budget(self._settings.batch_deadline_s, self._stop)
+        budget = Budget(self._settings.batch_deadline_s, self._stop, self._owned_at)
         with self._watchdog.armed(lambda: budget.began + self._step.longest_call_s):
             if self._judge.board.reason is not None and condemned is None:
                 self._probes += 1
@@ -369,6 +373,7 @@ class Worker:
     def _requalify(self, batch: Batch) -> Batch:
         """Serve the group with everything paused; keep the records of partitions that never left us."""
         self._assignment.pause()
+        self._owned_at = time.monotonic()
         self._consumer.consume(1, 0.0)
         group = self._consumer.group_metadata()
         self._follow()
