@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from outbox_harness import FIELDS, TABLE, Crash, Publishing, by_account, crashing
 from postgres_source_harness import Database, contract_type, running_postgres
+from structlog.testing import capture_logs
 
 from heddle.broker.log import Outgoing
 from heddle.contracts import contract_of
@@ -20,6 +21,7 @@ from heddle.errors import PositionLostError, UsageError
 from heddle.integration import Outcome
 from heddle.local.postgres import Postgres
 from heddle.operations.restart import restart_source
+from heddle.secrets import secret
 from heddle.sources.outbox import puller
 from heddle.sources.outbox.position import Position
 
@@ -151,6 +153,38 @@ def test_what_is_before_a_split_is_not_held_back(publishing: Publishing) -> None
     open_between.commit()
     publishing.publish(worker)
     assert publishing.published() == [("c", 1), ("a", 1), ("a", 2)]
+
+
+def test_a_later_change_does_not_hold_back_the_one_before_it(publishing: Publishing) -> None:
+    early = publishing.connect()
+    publishing.put(early, "a", 1)
+    early.commit()
+    open_between, late = begun(publishing), begun(publishing)
+    publishing.put(late, "a", 2)
+    late.commit()
+    worker = publishing.worker()
+    publishing.publish(worker, lambda: publishing.published() == [("a", 1)])
+    open_between.commit()
+    publishing.publish(worker)
+    assert publishing.published() == [("a", 1), ("a", 2)]
+
+
+def test_rows_that_wait_for_an_open_transaction_are_told_of(
+    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(puller, "STALLED_S", 0.0)
+    blocking, connection = begun(publishing), publishing.connect()
+    worker = publishing.worker()
+    with capture_logs() as logs:
+        publishing.turns(worker)
+    assert not [entry for entry in logs if entry["log_level"] == "warning"]
+    publishing.put(connection, "a", 1)
+    connection.commit()
+    with capture_logs() as logs:
+        publishing.turns(worker)
+    (warning, *_) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert str(blocking.info.backend_pid) in warning["oldest"][0]
+    blocking.rollback()
 
 
 def test_inside_a_window_rows_go_by_number_and_not_by_transaction(publishing: Publishing) -> None:
@@ -445,22 +479,29 @@ def test_a_table_of_debeziums_convention_says_what_it_lacks_and_serves_with_it(
         ("alter table outbox alter column seq set cache 20", "is cached"),
         ("alter table outbox alter column payload type xml using null", "payload is xml"),
         ("drop table outbox", "no table public.outbox"),
+        ("alter table outbox alter column seq drop identity", "neither an identity"),
+        ("alter table outbox drop column created_at", "no column created_at"),
     ],
 )
 def test_a_table_that_cannot_keep_the_promise_is_refused(publishing: Publishing, statement: str, told: str) -> None:
     publishing.database.run(statement)
     with pytest.raises(UsageError, match=told):
         publishing.turns(publishing.worker())
+    assert any(re.search(told, message) for message, _ in publishing.source.findings())
 
 
 def test_a_role_that_may_read_and_delete_is_enough(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
     role = f"r{publishing.database.name}"
-    publishing.database.run(f"create role {role} login")
+    publishing.database.run(f"create role {role} login password 'secret'")
     publishing.database.run(f"grant usage on schema public to {role}")
-    publishing.database.run(f"grant select, delete on outbox to {role}")
-    monkeypatch.setenv(
-        publishing.database.secret.environment_name, publishing.database.dsn.replace("postgres@", f"{role}@")
-    )
+    publishing.database.run(f"grant select on outbox to {role}")
+    publishing.source.dsn = secret(f"{role}/dsn")
+    where = publishing.database.dsn.rpartition("@")[2]
+    monkeypatch.setenv(publishing.source.dsn.environment_name, f"postgresql://{role}:secret@{where}")
+    ((message, run),) = publishing.source.findings()
+    assert message == f"{role} may not read and delete rows"
+    publishing.database.run(run)
+    assert publishing.source.findings() == []
     connection = publishing.connect()
     publishing.put(connection, "a", 1)
     connection.commit()

@@ -18,6 +18,7 @@ from heddle.project import ROLE_FOLDERS, Project, load_project
 from heddle.root import find_root, read_config
 from heddle.secrets import Secret
 from heddle.secrets.config import TABLE, parse
+from heddle.sources.outbox import OutboxSource
 from heddle.sources.postgres import PostgresSource
 
 
@@ -48,12 +49,12 @@ def check_project(start: Path | None = None) -> list[Problem]:
 
 
 def check_sources(start: Path | None = None) -> list[Problem]:
-    """What captured databases say: connects to each. Raises `DependencyDownError` or `AuthError`."""
+    """What the databases of sources say: connects to each. Raises `DependencyDownError` or `AuthError`."""
     project = load_project(start)
     return [
         Problem(_file_of(project, source), f"{source.name}: {message}", hint)
         for source in project.sources
-        if isinstance(source, PostgresSource)
+        if isinstance(source, PostgresSource | OutboxSource)
         for message, hint in source.findings()
     ]
 

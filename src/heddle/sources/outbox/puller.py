@@ -20,7 +20,7 @@ from heddle.integration import Pull
 from heddle.secrets import Secret
 from heddle.sources.outbox.position import FIRST_SEQ, Position, TableIdentity, Window
 from heddle.sources.outbox.row import Kinds, OutboxRow
-from heddle.sources.outbox.table import Statements, columns, problems, quoted
+from heddle.sources.outbox.table import Statements, columns, findings, quoted
 from heddle.sources.postgres.session import Session
 
 PRUNE_ROWS = 2_000
@@ -56,14 +56,14 @@ class OutboxPuller:
 
     def begin(self, position: bytes | None) -> None:
         identity = self._identity()
-        found = columns(self._session, self._table)
-        wrong = problems(found, self._table)
+        wrong = [f"{message}: {run}" if run else message for message, run in findings(self._session, self._table)]
         if wrong:
             raise UsageError(
                 f"{self._source}: {self._table} cannot serve as an outbox: {'; '.join(wrong)}",
-                hint="docs/how-to/publish-through-an-outbox.md has the table",
+                hint="`heddle check --sources` says so, too; docs/how-to/publish-through-an-outbox.md has the table",
             )
-        self._statements = Statements(self._table, reads_bytes=found["payload"].type == "bytea")
+        payload = columns(self._session, self._table)["payload"]
+        self._statements = Statements(self._table, reads_bytes=payload.type == "bytea")
         known = None if position is None else Position.unpack(position)
         if known is not None and known.table != identity:
             raise PositionLostError(

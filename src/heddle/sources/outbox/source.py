@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import Any, Literal
 
 from heddle.broker.log import Record
@@ -14,7 +15,9 @@ from heddle.on_failure import DEFAULT, OnFailure, Order
 from heddle.secrets import Secret
 from heddle.sources.outbox.puller import OutboxPuller
 from heddle.sources.outbox.row import OutboxRow
-from heddle.sources.outbox.table import parts_of
+from heddle.sources.outbox.table import findings, parts_of
+from heddle.sources.postgres.checks import Finding
+from heddle.sources.postgres.session import Session
 
 READ_BY = ("polling",)
 
@@ -64,6 +67,11 @@ class OutboxSource(PulledSource):
 
     def open(self) -> OutboxPuller:
         return OutboxPuller(self.name, self.dsn, self.table, self.kinds)
+
+    def findings(self) -> list[Finding]:
+        """What is not as it has to be in the database, each with what to run. Connects."""
+        with closing(Session(self.name, self.dsn)) as session:
+            return findings(session, self.table)
 
     def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
         return OutboxRow.unpack(record.value, self.kinds).drafts()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from psycopg import sql
 
 from heddle.errors import UsageError
+from heddle.sources.postgres.checks import Finding
 from heddle.sources.postgres.session import Session
 
 _TEXT: Final = ("text", "varchar", "uuid", "bpchar", "citext")
@@ -29,23 +31,25 @@ _ADDED: Final = {
 
 _READ_COLUMNS = """
 select a.attname, t.typname, a.attnotnull, a.attidentity <> '', coalesce(pg_get_expr(d.adbin, d.adrelid), ''),
-       coalesce((select s.seqcache from pg_sequence s
-                 where s.seqrelid = pg_get_serial_sequence(a.attrelid::regclass::text, a.attname)::regclass), 0)
+       coalesce(s.seqrelid::regclass::text, ''), coalesce(s.seqcache, 0)
 from pg_attribute a
 join pg_type t on t.oid = a.atttypid
 left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+left join pg_sequence s on s.seqrelid = pg_get_serial_sequence(a.attrelid::regclass::text, a.attname)::regclass
 where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped
 """
+_RIGHTS = "select current_user, has_table_privilege(%s, 'select'), has_table_privilege(%s, 'delete')"
 
 
 class Column(NamedTuple):
-    """`default`: as PostgreSQL writes it. `cache`: of the sequence that belongs to it; 0 where there is none."""
+    """`default`: as PostgreSQL writes it. `sequence`: that belongs to it, and its cache; 0 where none is."""
 
     name: str
     type: str
     is_required: bool
     is_identity: bool
     default: str
+    sequence: str
     cache: int
 
 
@@ -55,36 +59,43 @@ def columns(session: Session, table: str) -> dict[str, Column]:
     return {column.name: column for column in found}
 
 
-def problems(found: dict[str, Column], table: str) -> list[str]:
+def findings(session: Session, table: str) -> list[Finding]:
     """What keeps a table from being read in order and without a gap, each with what to run where that is known."""
+    found = columns(session, table)
     if not found:
-        return [f"there is no table {table}"]
-    told: list[str] = []
+        return [(f"there is no table {table}", "docs/how-to/publish-through-an-outbox.md has its statement")]
+    told = [*_missing(found, table), *_unordered(found, table)]
+    ((user, may_select, may_delete),) = session.rows(_RIGHTS, (quoted(table),) * 2)
+    if not (may_select and may_delete):
+        told.append((f"{user} may not read and delete rows", f"grant select, delete on {table} to {user}"))
+    return told
+
+
+def _missing(found: dict[str, Column], table: str) -> Iterator[Finding]:
     for name, types in _COLUMNS.items():
         column = found.get(name)
         if column is None:
-            told.append(f"no column {name}" + (f": {_ADDED[name].format(table)}" if name in _ADDED else ""))
+            yield (f"no column {name}", _ADDED.get(name, "").format(table))
         elif column.type not in types:
-            told.append(f"column {name} is {column.type}, not {types[0]}")
+            yield (f"column {name} is {column.type}, not {types[0]}", "")
         elif name in ("id", "seq") and not column.is_required:
-            told.append(f"column {name} may be null: alter table {table} alter column {name} set not null")
-    told += _order_problems(found, table)
-    return told
+            yield (f"column {name} may be null", f"alter table {table} alter column {name} set not null")
 
 
-def _order_problems(found: dict[str, Column], table: str) -> list[str]:
-    told: list[str] = []
+def _unordered(found: dict[str, Column], table: str) -> Iterator[Finding]:
     xid, seq = found.get("xid"), found.get("seq")
     if xid is not None and (xid.default != "pg_current_xact_id()" or not xid.is_required):
-        told.append(
-            f"column xid is not the writer's transaction: alter table {table} alter column xid set not null, "
-            "alter column xid set default pg_current_xact_id()"
+        yield (
+            "column xid is not the writer's transaction",
+            f"alter table {table} alter column xid set default pg_current_xact_id(), alter column xid set not null",
         )
     if seq is not None and not seq.is_identity and not seq.default.startswith("nextval("):
-        told.append("column seq is neither an identity nor filled by a sequence")
+        yield ("column seq is neither an identity nor filled by a sequence", "")
     if seq is not None and seq.cache > 1:
-        told.append("the sequence of column seq is cached, so that it gives later rows lower numbers: cache 1")
-    return told
+        yield (
+            "the sequence of column seq is cached, so that later rows may get lower numbers",
+            f"alter sequence {seq.sequence} cache 1",
+        )
 
 
 def quoted(table: str) -> str:

@@ -1,12 +1,12 @@
 """What an application calls to publish: a row in its outbox, in its own transaction, checked by the contract at once.
 
-A connection is one of psycopg (3), or of SQLAlchemy on psycopg or psycopg2: a `Connection` or a `Session`, plain or
+A connection is one of psycopg (3), or of SQLAlchemy on psycopg: a `Connection` or a `Session`, plain or
 async. Nothing is committed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -71,23 +71,29 @@ def _row(event_id: UUID, payloads: Payloads, key: bytes, kind: str, payload: str
 
 
 def _execute(connection: Any, statement: str, row: tuple[str, ...]) -> None:
-    inner = getattr(connection, "connection", None)
-    if not hasattr(connection, "exec_driver_sql") and callable(inner):  # a Session of SQLAlchemy
-        connection = inner()
-    method = getattr(connection, "exec_driver_sql", None) or getattr(connection, "execute", None)
-    if method is None:
-        raise _no_connection(connection)
-    method(statement, row)
+    if _is_session(connection):
+        connection = connection.connection()
+    _method_of(connection)(statement, row)
 
 
 async def _execute_async(connection: Any, statement: str, row: tuple[str, ...]) -> None:
-    inner = getattr(connection, "connection", None)
-    if not hasattr(connection, "exec_driver_sql") and callable(inner):
-        connection = await inner()
+    if _is_session(connection):
+        connection = await connection.connection()
+    await _method_of(connection)(statement, row)
+
+
+def _is_session(connection: Any) -> bool:
+    """SQLAlchemy's: it lends its connection. A cursor of psycopg has one, too, but as an attribute."""
+    return not hasattr(connection, "exec_driver_sql") and callable(getattr(connection, "connection", None))
+
+
+def _method_of(connection: Any) -> Callable[[str, tuple[str, ...]], Any]:
+    """What takes a statement with `%s`: SQLAlchemy's own `execute` takes no text."""
     method = getattr(connection, "exec_driver_sql", None) or getattr(connection, "execute", None)
     if method is None:
         raise _no_connection(connection)
-    await method(statement, row)
+    found: Callable[[str, tuple[str, ...]], Any] = method
+    return found
 
 
 def _no_connection(connection: Any) -> UsageError:
