@@ -16,6 +16,10 @@ from heddle.event import REPLAYED
 from heddle.integration import Applied, CallingWriter, Delivered, PartitionFencedError, Sink, SinkWriter
 from heddle.on_failure import holds_keys
 
+CALLS_BEGIN_WITHIN_S = 10.0
+"""Of a batch, where a session lasts longer: it has to end, with the calls that are under way, before its worker is
+taken for hung."""
+
 
 class SinkStep:
     """Effects commit at the target first; the offsets follow. A batch that runs again reports `recovered`.
@@ -29,7 +33,7 @@ class SinkStep:
         self._by_key = holds_keys(sink.order)
         self._classifier = Classifier(sink.on_failure.classes)
         self._codec = codec
-        self._session_timeout_s = session_timeout_s
+        self._session_timeout_s = min(session_timeout_s, CALLS_BEGIN_WITHIN_S)
         self._writer: SinkWriter[Any] = sink.open()
 
     def bump(self, partitions: Iterable[int]) -> None:

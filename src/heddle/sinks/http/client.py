@@ -14,14 +14,15 @@ from heddle.http.auth import REFUSED, Auth
 from heddle.http.guard import Guard, GuardedTransport
 from heddle.sinks.http.answer import MAX_BODY_BYTES, Answer
 
-MAX_TOTAL_S = 60.0
-"""A call's longest deadline: a worker's batch ends by then, with what is in flight."""
+MAX_TOTAL_S = 35.0
+"""A call's longest deadline. A look-up and a call, the last that a batch began, have to end before its worker takes
+them for hung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """Of one request, in seconds. `read_s`: between two pieces of an answer. `total_s`: for all of it, name look-up and
-    connection included, so that an answer that trickles ends too."""
+    """Of one call, in seconds. `read_s`: between two pieces of an answer. `total_s`: for all of it, with renewed
+    credentials, name look-up and connection, so that an answer that trickles ends too."""
 
     connect_s: float = 5.0
     read_s: float = 20.0
@@ -62,16 +63,18 @@ class Client:
         while (left_s := self._held_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - it may be moved
             await asyncio.sleep(left_s)
 
-    async def credentials(self) -> dict[str, str]:
+    def ends_at(self) -> float:
+        """When a call that begins now has to be over, by the loop's time."""
+        return asyncio.get_running_loop().time() + self._deadlines.total_s
+
+    async def credentials(self, ends_at: float) -> dict[str, str]:
         """Headers, after a renewal where one is due: one for all that wait for it."""
         if self._credentials is None:
             return {}
-        async with self._renewing:
+        async with asyncio.timeout_at(ends_at), self._renewing:
             renewal = self._credentials.renewal()
             if renewal is not None:
-                async with asyncio.timeout(self._deadlines.total_s):
-                    response = await self._client.send(renewal)
-                self._credentials.renewed(response)
+                self._credentials.renewed(await self._client.send(renewal))
             return dict(self._credentials.headers())
 
     async def refused(self, used: dict[str, str]) -> bool:
@@ -84,11 +87,9 @@ class Client:
                 self._credentials.refused()
         return True
 
-    async def send(self, request: httpx2.Request) -> Answer:
+    async def send(self, request: httpx2.Request, ends_at: float) -> Answer:
         """Past its status an answer is as good as it comes: an effect that was told is not unknown because the rest of
         the body is."""
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + self._deadlines.total_s
         async with asyncio.timeout_at(ends_at):
             response = await self._client.send(request, stream=True)
         body = bytearray()

@@ -159,12 +159,13 @@ class Sender:
 
     async def _exchanged(self, request: httpx2.Request, may_begin: Callable[[], bool]) -> Answer:
         """Sent once, and once more with renewed credentials."""
-        used = await self._client.credentials()
-        answer = await self._client.send(_with(request, used))
+        ends_at = self._client.ends_at()
+        used = await self._client.credentials(ends_at)
+        answer = await self._client.send(_with(request, used), ends_at)
         if is_refused(answer) and await self._client.refused(used):
-            renewed = await self._client.credentials()
+            renewed = await self._client.credentials(ends_at)
             if may_begin():
-                answer = await self._client.send(_with(request, renewed))
+                answer = await self._client.send(_with(request, renewed), ends_at)
         return answer
 
     def _unanswered(self, index: int, request: httpx2.Request, error: BaseException) -> Failure:
