@@ -13,14 +13,13 @@ from heddle.errors import HeddleError, Stop
 from heddle.event import stable_id
 from heddle.integration import Pull
 from heddle.secrets import Secret
-from heddle.sources.postgres.catalog import Publication, TableInfo, Types
+from heddle.sources.postgres.catalog import Types
 from heddle.sources.postgres.pgoutput import (
     Begin,
     Commit,
     Delete,
     Emitted,
     Insert,
-    PgoutputError,
     Relation,
     Row,
     Truncate,
@@ -30,10 +29,11 @@ from heddle.sources.postgres.pgoutput import (
 )
 from heddle.sources.postgres.position import Position, Snapshot
 from heddle.sources.postgres.records import CapturedRow, row_key
+from heddle.sources.postgres.relations import Captured, Relations
 from heddle.sources.postgres.replication import Keepalive, Stream
 from heddle.sources.postgres.session import Session
 from heddle.sources.postgres.standing import Standing
-from heddle.sources.postgres.tables import Change, RowReader, Shape, Table, filled, key_places
+from heddle.sources.postgres.tables import Change, RowReader, Shape, Table, filled
 from heddle.sources.postgres.window import Streamed, Window, prefix_of, read_emitted
 
 HEARTBEAT_S = 10.0
@@ -42,23 +42,6 @@ HEARTBEAT_S = 10.0
 LINGER_S = 0.02
 CHUNK_ROWS = 2_000
 RETRY_CHUNK_S = 0.2
-
-
-class Captured:
-    """A declared table in the stream, in the shape that its latest Relation message gave it."""
-
-    __slots__ = ("key_at", "only_key_at", "reader", "shape", "table")
-
-    def __init__(self, table: Table, shape: Shape) -> None:
-        self.table = table
-        self.shape = shape
-        self.reader = RowReader(table, shape)
-        self.key_at = key_places(shape)
-        self.only_key_at = self.key_at[0] if len(self.key_at) == 1 else -1
-
-    def key_of(self, row: Row) -> tuple[bytes | None, ...]:
-        """A key is never null, and the old row holds what is too large to be in the new one."""
-        return tuple([row[place] for place in self.key_at])  # type: ignore[misc]
 
 
 class CapturePuller:
@@ -79,8 +62,7 @@ class CapturePuller:
         self._standing = Standing(source, slot, publication, tables, self._session)
         self._types = Types(self._session)
         self._prefix = prefix_of(slot)
-        self._relations: dict[int, Captured | None] = {}
-        self._reported: set[tuple[str, str]] = set()
+        self._relations = Relations(tables, self._types, lambda: self._standing.preflight()[1], self._log)
         self._streamed = Streamed()
         self._window: Window | None = None
         self._not_before_s = 0.0
@@ -96,7 +78,7 @@ class CapturePuller:
     # As the worker calls it
 
     def begin(self, position: bytes | None) -> None:
-        published, self._infos = self._standing.preflight()
+        published, _ = self._standing.preflight()
         system = self._stream.identify()
         known = None if position is None else Position.unpack(position)
         if known is None:
@@ -108,7 +90,6 @@ class CapturePuller:
             self._standing.verify_publication(known, published)
             wider = self._standing.with_new_tables(known, published, f"added-{known.lsn:X}")
             self._news, known, self._issued = wider != known, wider, position or b""
-        self._published: Publication = published
         self._position = known
         self._event_prefix = f"{known.slot.id}:"
         self._stream.start(self._slot, known.lsn, self._publication)
@@ -213,7 +194,7 @@ class CapturePuller:
             self._transaction = None
             self._position = replace(self._position, lsn=message.end_lsn, partial=None)  # type: ignore[union-attr]
         elif kind is Relation:
-            self._relate(message)  # type: ignore[arg-type]
+            self._learn(message)  # type: ignore[arg-type]
         elif kind in (Insert, Update, Delete, Truncate, Emitted):
             self._ordinal += 1
             is_done = self._ordinal <= self._skipped
@@ -237,46 +218,18 @@ class CapturePuller:
         self._streamed.add(begin.xid)
         self._id_prefix = f"{self._event_prefix}{begin.commit_lsn:X}:"
 
-    def _relate(self, relation: Relation) -> None:
-        name = f"{relation.schema}.{relation.table}"
-        table = self._tables.get(name)
-        if table is None:
-            self._relations[relation.oid] = None
-            return
-        key = self._key_of(relation, name)
-        types = tuple(self._types.name(column.oid) for column in relation.columns)
-        shape = Shape(name, tuple(column.name for column in relation.columns), types, key)
-        captured = self._relations[relation.oid] = Captured(table, shape)
-        unknown = [column for column in captured.reader.unknown_columns if (name, column) not in self._reported]
-        if unknown:
-            self._reported.update((name, column) for column in unknown)
-            self._log.warning("columns that the contract does not know", table=name, columns=unknown)
-
-    def _key_of(self, relation: Relation, name: str) -> tuple[str, ...]:
-        """In the order of the index, as snapshots have it. A full identity marks every column, and names no key."""
-        flagged = {column.name for column in relation.columns if column.is_key}
-        if relation.identity == "f" or flagged == set(self._infos[name].key):
-            return self._infos[name].key
-        self._published, self._infos = self._standing.preflight()
-        known = self._infos[name].key
-        key = known if flagged == set(known) else tuple(c.name for c in relation.columns if c.name in flagged)
-        if self._window is not None and self._window.info.name == name and self._window.info.key != key:
-            self._window.is_stale = True
-        return key
-
-    def _captured(self, oid: int) -> Captured | None:
-        try:
-            return self._relations[oid]
-        except KeyError:
-            raise PgoutputError("a row came before its table's Relation message") from None
+    def _learn(self, relation: Relation) -> None:
+        captured, window = self._relations.learn(relation), self._window
+        if captured is not None and window is not None and window.info.name == captured.shape.table:
+            window.is_stale |= window.info.key != captured.shape.key
 
     def _inserted(self, insert: Insert, is_done: bool) -> None:
-        captured = self._captured(insert.relation)
+        captured = self._relations[insert.relation]
         if captured is not None:
             self._emit(captured, "insert", insert.new, is_done)
 
     def _updated(self, update: Update, is_done: bool) -> None:
-        captured = self._captured(update.relation)
+        captured = self._relations[update.relation]
         if captured is None:
             return
         old, new = update.old, update.new
@@ -292,13 +245,13 @@ class CapturePuller:
         self._emit(captured, "update", new, is_done)
 
     def _deleted(self, delete: Delete, is_done: bool) -> None:
-        captured = self._captured(delete.relation)
+        captured = self._relations[delete.relation]
         if captured is not None:
             self._emit(captured, "delete", delete.old, is_done)
 
     def _truncated(self, truncate: Truncate) -> None:
         for oid in truncate.relations:
-            captured = self._relations.get(oid)
+            captured = self._relations[oid]
             if captured is None:
                 continue
             if captured.table.truncates == "stop":
@@ -327,16 +280,11 @@ class CapturePuller:
     # Snapshots
 
     def _open_window(self, snapshot: Snapshot) -> None:
-        info = self._fresh_info(snapshot.table)
-        published = self._published.tables[snapshot.table]
+        found, infos = self._standing.preflight()  # columns come and go: as the table is now
+        info, published = infos[snapshot.table], found.tables[snapshot.table]
         self._window = window = Window(snapshot, info)
         columns = [column for column in published.columns if column in info.columns and column not in info.generated]
         window.read(self._session, self._types, self._prefix, self._streamed, columns, published.row_filter, CHUNK_ROWS)
-
-    def _fresh_info(self, table: str) -> TableInfo:
-        """Columns come and go: as the table is now."""
-        self._published, self._infos = self._standing.preflight()
-        return self._infos[table]
 
     def _emitted(self, emitted: Emitted) -> None:
         content = read_emitted(emitted.content) if emitted.prefix == self._prefix else None
