@@ -225,6 +225,20 @@ def test_past_the_window_it_is_unknown_and_nothing_is_sent(target: Target) -> No
     assert target.seen == []
 
 
+def test_an_outage_that_outlasts_the_window_leaves_unknown_what_was_sent_before_it(target: Target) -> None:
+    """Nothing was parked: the same writer is given the same live record again."""
+    target.fault = once(Fault(delay_s=30))
+    now = [time.time()]
+    with opened(target) as writer:
+        writer._sender._wall_s = lambda: now[0]
+        assert only(apply(writer, *events("a"))[1]).code == "read-timeout"
+        now[0] += 25 * 3600
+        applied, failures = apply(writer, *events("a", "b"))
+    assert applied == [None, APPLIED]
+    assert is_unknown_effect(only(failures))
+    assert len(target.effects) == 2
+
+
 @pytest.mark.parametrize("has_it", [True, False])
 def test_past_the_window_it_is_looked_up_where_that_is_declared(target: Target, has_it: bool) -> None:
     target.answer = lambda seen: (200, {}, b'{"n": %d}' % has_it) if seen.method == "GET" else None

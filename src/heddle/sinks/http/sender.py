@@ -29,17 +29,20 @@ from heddle.errors import (
     UnknownEffectError,
     UsageError,
 )
-from heddle.event import stable_id
+from heddle.event import Identity, stable_id
 from heddle.http.guard import ForbiddenHostError
 from heddle.integration import Applied, Delivered
 from heddle.on_failure import OnFailure
 from heddle.secrets import redact
 from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, failed, meaning
 from heddle.sinks.http.call import Endpoint, HttpCall, Maker, encoded
-from heddle.sinks.http.client import Client, is_refused
+from heddle.sinks.http.client import MAX_TOTAL_S, Client, is_refused
 
 LONGEST_WAIT_S = 1.0
 """Between two quick tries; what took longer than that to fail is not tried again at once."""
+
+MOST_REMEMBERED = 10_000
+"""Events without an answer; the oldest are forgotten first, and parked by then."""
 
 _UPPER = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -89,13 +92,17 @@ class Target:
 
 
 class Sender:
-    """`wall_s`: seconds since 1970."""
+    """`wall_s`: seconds since 1970.
+
+    Remembers when it first sent what it has no answer to: an outage, which parks nothing, may last longer than the
+    target keeps keys. A successor does not know of these; what was parked says it by itself."""
 
     def __init__(self, target: Target, client: Client, wall_s: Callable[[], float] = time.time) -> None:
         self._target = target
         self._host = httpx2.URL(target.url).host
         self._client = client
         self._wall_s = wall_s
+        self._unanswered_since: dict[Identity, float] = {}
 
     async def ready(self) -> None:
         """Returns when the target does not ask us to wait, as far as we know."""
@@ -114,11 +121,20 @@ class Sender:
             return _failed_to_make(index, error)
         if not may_begin():
             return None
-        if self._must_look_up(delivered):
-            seen = await self._look_up(index, delivered)
-            if seen is not None:
-                return seen
-        return await self._tries(index, request, may_begin)
+        began_s = self._wall_s()
+        result = await self._look_up(index, delivered) if self._must_look_up(delivered) else None
+        if result is None:
+            result = await self._tries(index, request, may_begin)
+        self._remember(delivered.event.identity, result, began_s)
+        return result
+
+    def _remember(self, identity: Identity, result: Applied | Failure, began_s: float) -> None:
+        if not isinstance(result, Failure) or result.failure_class is FailureClass.POISON:
+            self._unanswered_since.pop(identity, None)
+        elif result.failure_class is FailureClass.TRANSIENT:
+            self._unanswered_since.setdefault(identity, began_s)
+            if len(self._unanswered_since) > MOST_REMEMBERED:
+                del self._unanswered_since[next(iter(self._unanswered_since))]
 
     async def _tries(self, index: int, request: httpx2.Request, may_begin: Callable[[], bool]) -> Applied | Failure:
         """Several within the batch, where a moment may mend it: they count as one attempt."""
@@ -215,8 +231,11 @@ class Sender:
         key = self._target.key
         if key is None:
             return True
-        since_ms = delivered.tried_since_ms
-        return since_ms > 0 and self._wall_s() - since_ms / 1000 >= key.kept.total_seconds()
+        now_s = self._wall_s()
+        since_s = self._unanswered_since.get(delivered.event.identity, now_s)
+        if delivered.tried_since_ms:  # when a call had failed, which began before that
+            since_s = min(since_s, delivered.tried_since_ms / 1000 - MAX_TOTAL_S)
+        return now_s - since_s >= key.kept.total_seconds()
 
     async def _look_up(self, index: int, delivered: Delivered[Any]) -> Applied | Failure | None:
         """None: the target does not have it."""
