@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ class Asked:
     params: dict[str, str]
     headers: dict[str, str]
     body: Any = None
+    form: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Api:
     page_rows: int = 20
     now: float = START_S
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    sorted: list[str] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[dict[str, Any]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -55,12 +58,15 @@ class Api:
         """A row is written at `at`, and visible from now on."""
         with self.lock:
             row = {"id": number, "name": text, "updatedAt": iso(self.now if at is None else at)}
+            if number in self.rows:
+                self._unsort(self.rows[number])
             self.rows[number] = row
+            insort(self.sorted, _key(row))
             self.log.append(row)
 
     def delete(self, number: int) -> None:
         with self.lock:
-            del self.rows[number]
+            self._unsort(self.rows.pop(number))
             self.deleted.append({"id": number, "deletedAt": iso(self.now)})
             self.log.append({"id": number, "deleted": True, "updatedAt": iso(self.now)})
 
@@ -73,6 +79,9 @@ class Api:
         with self.lock:
             self.tokens += 1
             self.token = f"token-number-{self.tokens}"
+
+    def _unsort(self, row: dict[str, Any]) -> None:
+        del self.sorted[bisect_left(self.sorted, _key(row))]
 
     # Answers
 
@@ -97,26 +106,24 @@ class Api:
             return handler(asked) if handler else (404, {}, {"error": "path"})
 
     def _deals(self, asked: Asked) -> Reply:
-        rows = sorted(self.rows.values(), key=lambda row: (row["updatedAt"], row["id"]))
-        if since := asked.params.get("updated_since"):
-            rows = [row for row in rows if row["updatedAt"] >= since]
+        first, end = bisect_left(self.sorted, asked.params.get("updated_since", "")), len(self.sorted)
         if until := asked.params.get("updated_until"):
-            rows = [row for row in rows if row["updatedAt"] < until]
+            end = bisect_left(self.sorted, until)
         size = self.page_rows
         if self.paging == "offset":
-            first = int(asked.params.get("offset", 0))
-            return 200, {}, {"data": rows[first : first + min(size, int(asked.params["limit"]))]}
-        after = asked.params.get("cursor") or asked.params.get("starting_after_key") or ""
+            first += int(asked.params.get("offset", 0))
+            return 200, {}, {"data": self._rows(first, min(end, first + min(size, int(asked.params["limit"]))))}
+        after = asked.params.get("cursor") or ""
         if self.paging == "keyset" and "after_id" in asked.params:
             after = f"{asked.params['after_time']}|{int(asked.params['after_id']):012d}"
         elif after:
             era, _, after = base64.urlsafe_b64decode(after).decode().partition(":")
             if int(era) != self.era:
                 return 410, {}, {"error": "expired"}
-        left = [row for row in rows if _key(row) > after]
-        page = left[:size]
+        first = max(first, bisect_right(self.sorted, after))
+        page = self._rows(first, min(end, first + size))
         token = ""
-        if len(left) > size:
+        if first + size < end:
             token = base64.urlsafe_b64encode(f"{self.era}:{_key(page[-1])}".encode()).decode()
         body: dict[str, Any] = {"data": page}
         headers = {}
@@ -131,6 +138,9 @@ class Api:
             body["@odata.nextLink"] = f"http://{asked.headers['host']}/v1/deals?{following}"
         return 200, headers, body
 
+    def _rows(self, first: int, end: int) -> list[dict[str, Any]]:
+        return [self.rows[int(key.partition("|")[2])] for key in self.sorted[first:end]]
+
     def _feed(self, asked: Asked, log: list[dict[str, Any]]) -> Reply:
         era, at, since = (asked.params.get("cursor") or f"{self.era},0,{asked.params.get('since', '')}").split(",")
         if int(era) != self.era:
@@ -142,10 +152,9 @@ class Api:
 
     def _graphql(self, asked: Asked) -> Reply:
         variables = asked.body["variables"]
-        rows = sorted(self.rows.values(), key=_key)
-        left = [row for row in rows if _key(row) > (variables.get("after") or "")]
-        page = left[: self.page_rows]
-        info = {"hasNextPage": len(left) > len(page), "endCursor": _key(page[-1]) if page else None}
+        first = bisect_right(self.sorted, variables.get("after") or "")
+        page = self._rows(first, first + self.page_rows)
+        info = {"hasNextPage": first + len(page) < len(self.sorted), "endCursor": _key(page[-1]) if page else None}
         return 200, {}, {"data": {"deals": {"edges": [{"node": row} for row in page], "pageInfo": info}}}
 
 
@@ -188,13 +197,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self._answer(json.loads(body) if self.headers.get("Content-Type") == "application/json" else None)
+        if self.headers.get("Content-Type") == "application/json":
+            self._answer(json.loads(body))
+        else:
+            self._answer(None, {name: values[0] for name, values in parse_qs(body.decode()).items()})
 
-    def _answer(self, body: Any) -> None:
+    def _answer(self, body: Any, form: dict[str, str] | None = None) -> None:
         api, split = self.api, urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         params = {name: values[0] for name, values in parse_qs(split.query).items()}
-        status, extra, answer = api.reply(Asked(split.path, params, headers, body))
+        status, extra, answer = api.reply(Asked(split.path, params, headers, body, form or {}))
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         if api.etags and status == 200:
             extra = {**extra, "ETag": f'"{hash(content)}"'}

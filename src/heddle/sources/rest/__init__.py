@@ -4,6 +4,7 @@ Declared by `RestSource` (source.py) and `Resource` (resource.py); pages in pagi
 listing.py over client.py; how changes are followed in following.py; where it stands in position.py; run by
 puller.py."""
 
+from heddle.http.rate import RateLimit as RateLimit
 from heddle.sources.rest.paging import Cursor as Cursor
 from heddle.sources.rest.paging import Keyset as Keyset
 from heddle.sources.rest.paging import LinkHeader as LinkHeader

@@ -111,6 +111,7 @@ class Client:
         return answer
 
     def close(self) -> None:
+        self._credentials = None  # and the lock that a renewal holds, whose answer never came
         try:
             self._runner.run(self._client.aclose())
         finally:

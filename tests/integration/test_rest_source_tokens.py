@@ -1,0 +1,110 @@
+"""Refresh tokens that rotate: the newest is in a file before anything is asked with what came with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rest_harness import deals, names, source
+from rest_server import START_S, Api, Asked, Reply, RestServer
+
+from heddle.errors import AuthError, DependencyDownError
+from heddle.http.oauth import RefreshToken
+from heddle.secrets import secret
+
+
+class Vendor:
+    """Each refresh token is good once; a second use of one ends them all, as vendors do."""
+
+    def __init__(self, api: Api, kept: Path) -> None:
+        self.api = api
+        self.kept = kept
+        self.valid = "first-refresh-token"
+        self.number = 0
+        self.unkept: list[str] = []
+        api.before = self.answer
+
+    def answer(self, asked: Asked) -> Reply | None:
+        if asked.path == "/v1/token":
+            if asked.form["refresh_token"] != self.valid:
+                self.valid = ""
+                return 400, {}, {"error": "invalid_grant"}
+            self.number += 1
+            self.valid, self.api.token = f"refresh-token-{self.number}", f"access-token-{self.number}"
+            return 200, {}, {"access_token": self.api.token, "refresh_token": self.valid, "expires_in": 3600}
+        if self.valid and self.valid not in self.kept.read_text():
+            self.unkept.append(self.valid)
+        return None
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Vendor, RestServer, RefreshToken]]:
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_CONSENT", "first-refresh-token")
+    api = Api()
+    for number in range(5):
+        api.put(number, f"n{number}", at=START_S - 5)
+    server = RestServer(api)
+    auth = RefreshToken(
+        name="crm", token_url=f"{server.url}/v1/token", client_id="heddle", first=secret("crm/consent"), folder=tmp_path
+    )
+    yield Vendor(api, tmp_path / "crm.json"), server, auth
+    server.close()
+
+
+def opened(server: RestServer, auth: RefreshToken) -> Any:
+    puller = source(server, deals(), auth=auth).open()
+    puller.begin(None)
+    return puller
+
+
+def test_the_next_refresh_token_is_kept_before_the_access_token_is_used(
+    vendor: tuple[Vendor, RestServer, RefreshToken],
+) -> None:
+    api_vendor, server, auth = vendor
+    puller = opened(server, auth)
+    assert len(names(puller)) == 5
+    api_vendor.api.token = "ended"
+    names(puller)
+    puller.close()
+    assert api_vendor.unkept == []
+    assert api_vendor.number == 2
+    assert api_vendor.kept.stat().st_mode & 0o777 == 0o600
+    successor = opened(server, auth)  # a process that starts anew knows the newest
+    assert len(names(successor)) == 5
+    successor.close()
+    assert json.loads(api_vendor.kept.read_text())["refresh_token"] == "refresh-token-3"
+
+
+def test_an_answer_that_is_lost_stops_the_source_and_a_new_consent_starts_it(
+    vendor: tuple[Vendor, RestServer, RefreshToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api_vendor, server, auth = vendor
+    puller = opened(server, auth)
+    names(puller)
+    api_vendor.valid, api_vendor.api.token = "never told", "ended"
+    with pytest.raises(AuthError, match="invalid_grant"):
+        names(puller)
+    puller.close()
+    api_vendor.valid = "second-consent-token"
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_CONSENT", "second-consent-token")
+    again = opened(server, auth)
+    assert len(names(again)) == 5
+    again.close()
+
+
+def test_one_process_at_a_time_renews(
+    vendor: tuple[Vendor, RestServer, RefreshToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, server, auth = vendor
+    monkeypatch.setattr("heddle.http.oauth.LOCK_WAIT_S", 0.05)
+    other = auth.open()
+    assert other.renewal() is not None  # asked for, and not answered yet
+    puller = opened(server, auth)
+    with pytest.raises(DependencyDownError, match="another process"):
+        puller.pull(1000, 0.0)
+    del other
+    assert len(names(puller)) == 5
+    puller.close()
