@@ -12,7 +12,7 @@ import pytest
 
 from heddle import ApiKey, AuthError, Basic, Bearer, ClientCredentials, RateLimitError, TransientError, secret
 from heddle.http.auth import token_of
-from heddle.http.pace import retry_after_s
+from heddle.http.rate import retry_after_s
 from heddle.secrets import MissingSecretError, redact
 
 CLIENT = secret("http-tests/client")
@@ -153,7 +153,7 @@ def http_date(moment: datetime) -> str:
         ({"Retry-After": "1.5"}, None),
         ({"Retry-After": "١٢"}, None),
         ({"Retry-After": ""}, None),
-        ({"Retry-After": "9" * 5_000}, 999_999_999_999),
+        ({"Retry-After": "9" * 5_000}, 999_999_999_999_999),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:

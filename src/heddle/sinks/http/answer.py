@@ -11,7 +11,7 @@ from typing import NamedTuple
 import httpx2
 
 from heddle.errors import AuthError, Failure, HeddleError, Park, RateLimitError, TransientError
-from heddle.http.pace import retry_after_s
+from heddle.http.rate import retry_after_s
 from heddle.integration import Applied, Outcome
 from heddle.secrets import redact
 
