@@ -490,6 +490,7 @@ def test_every_batch_is_in_the_audit_trail_with_its_counts_and_the_chain_holds(s
         scene.settled(4)
     records = scene.audit()
     assert [record.kind for record in records] == ["batch"] * len(records)
+    assert {record.body["code"] for record in records} == {scene.step().digest}
     assert sum(sum(record.body["counts"].values()) for record in records) == 4
     lines = [(line.outcome, line.offset) for record in records for line in record.lines]
     assert lines == [("parked", 1), ("diverted", 2)]

@@ -51,13 +51,14 @@ class Line(NamedTuple):
 
 class AuditTrail:
     """Makes one subscription's records. `key`: of payload hashes, at most 64 bytes. `regulated`: every event gets a
-    line. `secrets`: those in use now, the very same tuple until one changes (`heddle.secrets.in_use`). Nothing is
-    written here: records go into the transaction of what they tell of."""
+    line. `secrets`: those in use now, the very same tuple until one changes (`heddle.secrets.in_use`). `code`: SHA-256
+    of what handles, a mapping's plan or the application's sources, told with every batch. Nothing is written here:
+    records go into the transaction of what they tell of."""
 
     def __init__(
         self, subscription: str, topic: str, audit_topic: str, actor: str, key: bytes, *, regulated: bool = False,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        secrets: Callable[[], tuple[Use, ...]] = tuple,
+        secrets: Callable[[], tuple[Use, ...]] = tuple, code: str = "",
     ) -> None:  # fmt: skip
         self.regulated = regulated
         self._subscription = subscription
@@ -66,6 +67,7 @@ class AuditTrail:
         self._actor = actor
         self._key = key
         self._wall_ms = wall_ms
+        self._code = code
         self._secrets = secrets
         self._told: dict[int, tuple[Use, ...]] = {}
         self._heads: dict[int, str] = {}
@@ -92,11 +94,12 @@ class AuditTrail:
         entry_counts: Mapping[str, int], payloads: str, lines: Sequence[Line], paused: str = "",
     ) -> tuple[list[Outgoing], str]:  # fmt: skip
         """The records of a batch, and the new head. `first` to `next_offset`: its offsets; `payloads`: `batch_hash` of
-        what settled. `entry_counts` and `paused` are left out where there is nothing to say. Before the first batch of
-        this worker, and before one that was made with other secrets, a record says which: never their values."""
+        what settled. `entry_counts`, `paused` and `code` are left out where there is nothing to say. Before the first
+        batch of this worker, and before one that was made with other secrets, a record says which: never their
+        values."""
         news, head = self._news_of_secrets(partition, head)
         told = {"first": first, "next": next_offset, "counts": _counted(counts), "payloads": payloads}
-        entries = {"entry_counts": _counted(entry_counts), "paused": _text(paused)}
+        entries = {"entry_counts": _counted(entry_counts), "paused": _text(paused), "code": self._code}
         body = told | {name: value for name, value in entries.items() if value}
         records, head = self._chained(partition, head, "batch", body, lines, self._actor)
         return news + records, head

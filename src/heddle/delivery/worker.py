@@ -105,7 +105,7 @@ class Worker:
         self._clock = clock or SystemClock()
         self._trail = AuditTrail(
             subscription.name, subscription.topic, subscription.audit_topic, f"worker:{settings.instance}", audit_key,
-            regulated=subscription.regulated, wall_ms=self._clock.wall_ms, secrets=secrets,
+            regulated=subscription.regulated, wall_ms=self._clock.wall_ms, secrets=secrets, code=step.digest,
         )  # fmt: skip
         self._stop = threading.Event()
         self._judge = Judge(subscription.order, subscription.on_failure, self._clock)
