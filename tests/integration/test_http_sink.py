@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -406,3 +407,14 @@ def test_a_certificate_has_to_be_for_the_name_not_for_the_address(tmp_path: Path
 def test_a_declaration_without_key_and_look_up_is_refused() -> None:
     with pytest.raises(UsageError, match="neither idempotency= nor look_up="):
         sink_of("https://api.example.com", idempotency=None)
+
+
+def test_the_target_of_these_tests_does_nothing_for_half_a_request(target: Target) -> None:
+    """A worker that is killed between head and body of its request must not have had an effect."""
+    host, _, port = target.url.removeprefix("http://").partition(":")
+    head = b"POST /v1/entries HTTP/1.1\r\nHost: t\r\nIdempotency-Key: k\r\nContent-Length: 10\r\n\r\nhalf"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    assert target.seen == []
