@@ -423,10 +423,14 @@ def test_after_a_failover_or_a_restore_what_the_table_holds_is_read_again(publis
     packed = stored.value.partition(b'"position":')[2][:-1]
     found = Position.unpack(packed)
     assert found is not None
-    far = Position(found.table, "0000000F" if change == "timeline" else found.timeline, found.done + 1_000_000)
-    write(publishing, packed_position(publishing.source, far.pack()))
     publishing.put(connection, "a", 2)
     connection.commit()
+    ((newest,),) = publishing.database.run("select pg_snapshot_xmax(pg_current_snapshot())::text")
+    if change == "timeline":
+        far = Position(found.table, "0000000F", int(newest))
+    else:
+        far = Position(found.table, found.timeline, int(newest) + 1_000_000)
+    write(publishing, packed_position(publishing.source, far.pack()))
     publishing.publish(publishing.worker("1"))
     assert publishing.published() == [("a", 1), ("a", 2)]
 
