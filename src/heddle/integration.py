@@ -50,14 +50,14 @@ class Delivered(NamedTuple, Generic[R]):
     """One decoded event as a sink gets it: the record, its value, and what identity rests on.
 
     `replayed`: it comes from the dead-letter topic and out of its key's log order, so that of two events with equal
-    versions it is the one to lose. `tried_since_ms`: when it failed first (milliseconds since 1970), if a try may have
-    had its effect at the target; else 0."""
+    versions it is the one to lose. `tried_since_ms`, of a record that comes from there: when it failed first
+    (milliseconds since 1970), if a try may have had its effect at the target, and 0 if none has; None: it is live."""
 
     record: Record
     event: Event[R]
     body_hash: bytes
     replayed: bool = False
-    tried_since_ms: int = 0
+    tried_since_ms: int | None = None
 
 
 class SinkWriter(Protocol[R]):

@@ -235,9 +235,11 @@ def test_an_outage_that_outlasts_the_window_leaves_unknown_what_was_sent_before_
         assert only(apply(writer, *events("a"))[1]).code == "read-timeout"
         now[0] += 25 * 3600
         applied, failures = apply(writer, *events("a", "b"))
-    assert applied == [None, APPLIED]
-    assert is_unknown_effect(only(failures))
-    assert len(target.effects) == 2
+        assert applied == [None, APPLIED]
+        assert is_unknown_effect(only(failures))
+        assert len(target.effects) == 2
+        (event,) = events("a")  # parked as unknown, and settled as not applied since
+        assert apply(writer, event._replace(tried_since_ms=0))[1] == []
 
 
 @pytest.mark.parametrize("has_it", [True, False])

@@ -133,8 +133,8 @@ def test_a_try_may_have_had_its_effect_unless_the_target_refused_it(
 
 
 @pytest.mark.parametrize("is_ordered", [True, False])
-@pytest.mark.parametrize("since_ms", [0, 12_345])
-def test_a_sink_is_told_when_a_record_was_tried_first(is_ordered: bool, since_ms: int) -> None:
+@pytest.mark.parametrize("since_ms", [None, 0, 12_345])
+def test_a_sink_is_told_when_a_record_was_tried_first(is_ordered: bool, since_ms: int | None) -> None:
     original = original_of(entry_after(FailureClass.TRANSIENT, "deadline"))
     handled = as_handled(original, 0, is_ordered=is_ordered, tried_since_ms=since_ms)
     told = delivered(handled, None)

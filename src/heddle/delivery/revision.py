@@ -7,7 +7,7 @@ from heddle.delivery.steps import parsed_headers
 from heddle.event import LINEAGE, REPLAYED
 
 TRIED_SINCE = "heddle-tried-since-ms"
-"""Of a record that comes from the dead-letter topic after a try that may have taken effect. In memory only."""
+"""Of a record that comes from the dead-letter topic: since when a try may have taken effect, or 0. In memory only."""
 
 _VERSION = b"1"
 
@@ -18,7 +18,7 @@ def revised(output: Outgoing, edit: int) -> Outgoing:
     return output._replace(headers=headers)
 
 
-def as_handled(record: Record, edit: int, *, is_ordered: bool, tried_since_ms: int = 0) -> Record:
+def as_handled(record: Record, edit: int, *, is_ordered: bool, tried_since_ms: int | None = None) -> Record:
     """An entry's record as the handler gets it: an edited one says so in its lineage, one that comes out of its key's
     log order says that in its last header."""
     headers = list(record.headers)
@@ -27,7 +27,7 @@ def as_handled(record: Record, edit: int, *, is_ordered: bool, tried_since_ms: i
         revision = (parsed.revision or b"-") + b".%d" % edit
         headers = [h for h in headers if h[0] != LINEAGE]
         headers.append((LINEAGE, b";".join((_VERSION, revision, parsed.root))))
-    if tried_since_ms:
+    if tried_since_ms is not None:
         headers.append((TRIED_SINCE, b"%d" % tried_since_ms))
     if not is_ordered:
         headers.append((REPLAYED, b"1"))

@@ -94,8 +94,8 @@ class SinkStep:
 
 
 def delivered(record: Record, value: Any) -> Delivered[Any]:
-    """As the writer gets it. A record that comes out of its key's log order says so in its last header; one that may
-    have taken effect already, in the last but that."""
+    """As the writer gets it. A record that comes out of its key's log order says so in its last header; whether it
+    may have taken effect already, in the last but that."""
     headers = record.headers
     is_replayed = bool(headers) and headers[-1][0] == REPLAYED
     event, body = event_of(record, value), body_hash(record.value or b"")

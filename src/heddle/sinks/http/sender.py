@@ -231,10 +231,11 @@ class Sender:
         key = self._target.key
         if key is None:
             return True
-        now_s = self._wall_s()
-        since_s = self._unanswered_since.get(delivered.event.identity, now_s)
-        if delivered.tried_since_ms:  # when a call had failed, which began before that
-            since_s = min(since_s, delivered.tried_since_ms / 1000 - MAX_TOTAL_S)
+        now_s, since_ms = self._wall_s(), delivered.tried_since_ms
+        if since_ms is None:
+            since_s = self._unanswered_since.get(delivered.event.identity, now_s)
+        else:  # what is parked knows better: a person may have found out
+            since_s = since_ms / 1000 - MAX_TOTAL_S if since_ms else now_s  # a call that failed then began before
         return now_s - since_s >= key.kept.total_seconds()
 
     async def _look_up(self, index: int, delivered: Delivered[Any]) -> Applied | Failure | None:
