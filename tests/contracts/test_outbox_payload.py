@@ -134,6 +134,12 @@ def test_a_key_of_several_fields_is_the_same_for_value_and_tombstone(tmp_path: P
     assert put.key == deleted.key
     (tombstone,) = deleted.drafts()
     assert contract_of(kind).key_of(tombstone.value) == contract_of(kind).key_of(value)
+
+
+@pytest.mark.parametrize(("key", "toml"), [(("id", "number"), ""), (("id",), 'tenant = "note"\n')])
+def test_a_row_without_payload_does_not_guess_a_key(tmp_path: Path, key: tuple[str, ...], toml: str) -> None:
+    make_contract(tmp_path, [("number", "long"), ("note", "string")], key=key, toml=toml)
+    kind = types_of(tmp_path).Thing
     with pytest.raises(ContractError, match="more than the aggregate's id"):
         OutboxRow("1", "thing", "7", "test.thing.v1", None, WHEN, {"test.thing.v1": kind}).drafts()
 

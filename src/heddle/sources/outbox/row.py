@@ -36,7 +36,7 @@ class OutboxRow:
 
     @property
     def key(self) -> bytes:
-        return entity_key(f"{quote(self.aggregate_type, safe='')}/{quote(self.aggregate_id, safe='')}")
+        return entity_key(f"{self.aggregate_type}/{quote(self.aggregate_id, safe='')}")
 
     def drafts(self) -> Iterable[Draft[Any]]:
         """One event. Raises `ContractError`."""
