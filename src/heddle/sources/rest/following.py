@@ -160,6 +160,9 @@ class SweepFollower(Follower):
             self.standing = replace(self.standing, sweep=following)
             return
         mark = _mark(self.standing.mark, sweep)
+        if len(self.standing.seen) >= self._most_seen and sweep.until is not None:
+            # More changed within the overlap than is remembered: a mark that stood still would have it told for ever.
+            mark = max(mark or 0.0, sweep.until)
         kept_from = self._kept_from(mark)
         seen = {digest: moment for digest, moment in self.standing.seen.items() if moment >= kept_from}
         self.standing = replace(self.standing, mark=mark, sweep=None, seen=seen, etag=etag)
