@@ -74,25 +74,7 @@ class AsyncProducer:
 
     async def start(self) -> None:
         """Connect. Raises `BrokerDownError` (call it again) or `AuthError`."""
-        producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=_LINGER_MS,
-            max_batch_size=_BATCH_BYTES,
-            max_request_size=_MAX_REQUEST_BYTES,
-            request_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
-        )
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await producer.start()
-        except (kafka.KafkaError, OSError, TimeoutError) as error:
-            await producer.stop()
-            raise await self._refusal() or _failure(error, "connecting") from error
-        except BaseException:
-            await producer.stop()
-            raise
-        self._producer = producer
+        self._producer = await _connected(self._options)
 
     async def send(self, record: Outgoing) -> tuple[int, int]:
         """(partition, offset) once every in-sync replica has the record.
@@ -118,17 +100,15 @@ class AsyncProducer:
         it says the same. Raises as `start` does, and stays as it was then."""
         if config == self._config:
             return
-        before, options = self._producer, self._options
-        self._options = connection_options(config)
-        if before is None:  # it is being replaced, perhaps with these options already; the next call knows
-            return
-        try:
-            await self.start()
-        except BaseException:
+        options = connection_options(config)
+        if self._producer is None:  # it is being replaced, perhaps with these already; the next call knows
             self._options = options
-            raise
-        self._config = dict(config)
-        await before.stop()
+            return
+        fresh = await _connected(options)
+        before, self._producer = self._producer, fresh
+        self._options, self._config = options, dict(config)
+        if before is not None:
+            await before.stop()
 
     async def reachable(self, timeout_s: float) -> bool:
         """Whether a broker answers a metadata request within the time."""
@@ -163,22 +143,46 @@ class AsyncProducer:
             except HeddleError:
                 await asyncio.sleep(1.0)
 
-    async def _refusal(self) -> AuthError | None:
-        """aiokafka tells "no broker" from "refused" only in its log: ask once more, by hand."""
-        options = {name: value for name, value in self._options.items() if name != "bootstrap_servers"}
-        for address in self._options["bootstrap_servers"].split(","):
-            host, _, port = address.strip().rpartition(":")
-            try:
-                await _shake_hands(host, int(port), options.get("ssl_context"))
-                connection = await create_conn(host, int(port), request_timeout_ms=2000, **options)
-            except _CREDENTIALS as error:
-                return AuthError(f"connecting: refused by Kafka ({_words(error)})", hint=advice.CREDENTIALS)
-            except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
-                if isinstance(error, ssl.SSLError) and advice.is_about_certificates(str(error)):
-                    return AuthError(f"connecting: TLS with Kafka fails ({error})", hint=advice.CERTIFICATES)
-                continue
-            connection.close()
-        return None
+
+async def _connected(options: Mapping[str, Any]) -> AIOKafkaProducer:
+    """Raises `BrokerDownError` or `AuthError`."""
+    producer = AIOKafkaProducer(
+        **options,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=_LINGER_MS,
+        max_batch_size=_BATCH_BYTES,
+        max_request_size=_MAX_REQUEST_BYTES,
+        request_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
+    )
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await producer.start()
+    except (kafka.KafkaError, OSError, TimeoutError) as error:
+        await producer.stop()
+        raise await _refusal(options) or _failure(error, "connecting") from error
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
+async def _refusal(given: Mapping[str, Any]) -> AuthError | None:
+    """aiokafka tells "no broker" from "refused" only in its log: ask once more, by hand."""
+    options = {name: value for name, value in given.items() if name != "bootstrap_servers"}
+    for address in given["bootstrap_servers"].split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            await _shake_hands(host, int(port), options.get("ssl_context"))
+            connection = await create_conn(host, int(port), request_timeout_ms=2000, **options)
+        except _CREDENTIALS as error:
+            return AuthError(f"connecting: refused by Kafka ({_words(error)})", hint=advice.CREDENTIALS)
+        except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
+            if isinstance(error, ssl.SSLError) and advice.is_about_certificates(str(error)):
+                return AuthError(f"connecting: TLS with Kafka fails ({error})", hint=advice.CERTIFICATES)
+            continue
+        connection.close()
+    return None
 
 
 async def _shake_hands(host: str, port: int, context: ssl.SSLContext | None) -> None:

@@ -69,7 +69,7 @@ class Connection:
 
     async def renew(self, settings: Settings) -> None:
         """With the password of this moment, where that is a secret. Raises nothing."""
-        if not self.connected or not settings.kafka_password_secret:
+        if not settings.kafka_password_secret:
             return
         try:
             await self._raw_log.renew(await asyncio.to_thread(settings.kafka_config))
