@@ -224,8 +224,8 @@ class OffsetLostError(BrokerError):
 
 
 class PositionLostError(HeddleError):
-    """A source cannot go on where it was: what comes next is gone upstream, or upstream is another one. To go on all the
-    same would be a silent gap."""
+    """A source cannot go on where it was: what comes next is gone upstream, or upstream is another one. To go on all
+    the same would be a silent gap."""
 
     failure_class = FailureClass.OURS
     code = "position-lost"
