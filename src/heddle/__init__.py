@@ -26,6 +26,7 @@ from heddle.sinks.http import Deadlines, Endpoint, HttpCall, HttpSink, Idempoten
 from heddle.sinks.sql import SqlSink
 from heddle.sources.outbox import Outbox, OutboxSource
 from heddle.sources.postgres import PostgresSource, RowView, Table
+from heddle.sources.rest import Resource, RestSource
 from heddle.sources.signatures import (
     GitHub,
     Hmac,
@@ -74,6 +75,8 @@ __all__ = [
     "PostgresSource",
     "QuickBooks",
     "RateLimitError",
+    "Resource",
+    "RestSource",
     "Retry",
     "RetryLater",
     "RowView",
