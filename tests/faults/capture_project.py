@@ -90,7 +90,7 @@ class CaptureProject:
         """What a reader of the contract's topic holds at its end."""
         contract = contract_of(getattr(self.types, layout.cls))
         codec = AvroCodec[Any](contract, registry)
-        replay = Replay(set(), 0, 0, 0)
+        replay = Replay(set(), 0, 0, 0, 0)
         reader, admin = broker.reader(), broker.admin()
         try:
             for partition in range(admin.topics([contract.topic])[contract.topic].partitions):
@@ -104,6 +104,7 @@ class CaptureProject:
                     place = _place(event_id)
                     if place is not None:
                         replay = replay._replace(disorder=replay.disorder + (place < newest.get(key, (0, 0))))
+                        replay = replay._replace(streamed=replay.streamed + 1)
                         newest[key] = place
                     if found.value is None:
                         held.pop(key, None)
@@ -129,10 +130,12 @@ class CaptureProject:
 
 
 class Replay(NamedTuple):
-    """`rows` at the end of a topic; its events; how many ids came again; how many events came before an older one."""
+    """`rows` at the end of a topic; its events, and those that no snapshot made; how many ids came again; how many
+    events came before an older one."""
 
     rows: set[tuple[Any, ...]]
     events: int
+    streamed: int
     doubles: int
     disorder: int
 
