@@ -119,3 +119,9 @@ def test_a_gateway_does_not_start_without_its_secrets(store: Store) -> None:
     )  # type: ignore[var-annotated]
     with pytest.raises(UsageError, match="test/a has no value"):
         Keys([source])
+
+
+def test_a_route_shows_no_secret(keys: Keys) -> None:
+    (route, _) = keys.routes.values()
+    assert live(route) == (b"old",)
+    assert "old" not in repr(route)

@@ -79,6 +79,11 @@ def test_the_password_inside_of_an_address_is_hidden_by_itself(address: str) -> 
     assert redact(f'FATAL: "{password}/part" is wrong') == 'FATAL: "***" is wrong'
 
 
+def test_a_password_that_everybody_knows_hides_no_words() -> None:
+    remember("postgresql://heddle:heddle@db/heddle")
+    assert redact("heddle: at postgresql://heddle:heddle@db/heddle") == "heddle: at ***"
+
+
 def test_each_line_of_a_key_is_hidden() -> None:
     lines = [unique(), unique()]
     remember("-----BEGIN PRIVATE KEY-----\n" + "\n".join(lines) + "\n-----END PRIVATE KEY-----\n")

@@ -10,6 +10,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 # Shorter values would hide half of every text, and are no secrets.
 _MIN_CHARS = 4
+# Nor are these, which servers come with: without them no text about us could be read any more.
+_DEFAULTS = frozenset({"heddle", "postgres", "postgresql", "password"})
 # A line of a private key is known by itself: libraries quote what they cannot read.
 _MIN_LINE_CHARS = 16
 _PASSWORD = re.compile(r"\b(?:ssl)?password\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^&\s']+))", re.IGNORECASE)
@@ -28,7 +30,7 @@ def remember(value: str) -> None:
         return
     with _lock:
         _remembered.add(value)
-        _forms.update(form for form in _forms_of(value) if len(form) >= _MIN_CHARS)
+        _forms.update(form for form in _forms_of(value) if len(form) >= _MIN_CHARS and form not in _DEFAULTS)
         # The longest first: a value may begin with another.
         _pattern = re.compile("|".join(map(re.escape, sorted(_forms, key=len, reverse=True)))) if _forms else None
 

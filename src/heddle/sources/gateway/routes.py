@@ -43,7 +43,7 @@ class Route:
 
     source: WebhookSource
     verifier: Verifier | None
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...] = dataclasses.field(repr=False)
 
     @classmethod
     def load(cls, source: WebhookSource) -> Route:

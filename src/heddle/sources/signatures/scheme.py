@@ -1,7 +1,7 @@
 """What every signature scheme shares: read a claim from the request, check it in constant time, check its age.
 
 A scheme is a declared value that names its secret; `load()` reads the secret and gives the `Verifier` that a gateway
-keeps until its next reload. Only hmac, hashlib and base64 of the standard library are used, over the raw bytes.
+keeps until it renews its secrets. Only hmac, hashlib and base64 of the standard library are used, over the raw bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple
 
@@ -137,7 +137,7 @@ class Verifier:
     """A scheme with its secrets at hand."""
 
     scheme: Scheme
-    keys: tuple[bytes, ...]
+    keys: tuple[bytes, ...] = field(repr=False)
 
     def verify(self, request: SignedRequest, now: float) -> Verified:
         """Raises `SignatureError`. The signature is checked before the time, so that a refusal for age is proven."""
