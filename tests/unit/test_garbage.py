@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from heddle.delivery.garbage import EVERYTHING_S, MOST_IN_BATCH, collected_between_batches, forget_frames
+from heddle.delivery.garbage import EVERYTHING_S, MOST_IN_BATCH, WORTH_A_LOOK, collected_between_batches, forget_frames
 from heddle.errors import ContractError
 from heddle.integration import Flow
 from heddle.testing import Harness
@@ -44,21 +44,24 @@ def lost() -> weakref.ref[Node]:
     return weakref.ref(Node())
 
 
-def test_what_a_batch_has_lost_is_gone_after_it() -> None:
+def test_what_a_batch_has_lost_is_gone_after_it_when_it_is_more_than_a_few() -> None:
     with collected_between_batches() as collect:
-        node = lost()
-        assert node() is not None
+        few = lost()
         collect()
-        assert node() is None
+        assert few() is not None
+        many = [lost() for _ in range(WORTH_A_LOOK)]
+        assert all(node() is not None for node in many)
+        collect()
+        assert [few(), *(node() for node in many)] == [None] * (1 + WORTH_A_LOOK)
 
 
 def test_what_lasted_longer_than_its_batch_is_looked_for_once_in_a_while() -> None:
     now_s = 0.0
     with collected_between_batches(lambda: now_s) as collect:
-        kept = Node()
+        kept, others = Node(), [Node() for _ in range(WORTH_A_LOOK)]
         seen = weakref.ref(kept)
         collect()
-        del kept
+        del kept, others
         collect()
         assert seen() is not None
         now_s = EVERYTHING_S
@@ -86,9 +89,8 @@ def test_what_was_there_before_is_not_looked_at() -> None:
     """Else each look would walk the whole application."""
     before = Node()
     seen = weakref.ref(before)
-    with collected_between_batches() as collect:
+    with collected_between_batches():
         del before
-        collect()
         gc.collect()
         assert seen() is not None
     gc.collect()

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 MOST_IN_BATCH = 200_000
 """Objects that may gather until a collection comes all the same: a handler may make cycles with every call."""
 
+WORTH_A_LOOK = 2_000
+"""So many new objects that are still there after a batch may be garbage. A batch leaves a few hundred."""
+
 EVERYTHING_S = 60.0
 """How often also that is looked through which was there before; it takes the longer, the more entries are parked."""
 
@@ -36,11 +39,11 @@ def collected_between_batches(now: Callable[[], float] = time.monotonic) -> Iter
 
     def collect() -> None:
         nonlocal looked_s
-        if now() - looked_s < EVERYTHING_S:
-            gc.collect(1)
-        else:
+        if now() - looked_s >= EVERYTHING_S:
             gc.collect()
             looked_s = now()
+        elif gc.get_count()[0] >= WORTH_A_LOOK:
+            gc.collect(1)
 
     gc.freeze()
     gc.set_threshold(MOST_IN_BATCH, *thresholds[1:])

@@ -136,15 +136,16 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Blocks. Sets itself up, works, and releases its partitions cleanly when `stop` is set."""
-        self.open(stop)
-        try:
-            with contextlib.suppress(_Stopped), collected_between_batches() as collect:
-                while not stop.is_set():
-                    if self.turn():
+        with collected_between_batches() as collect:
+            self.open(stop)
+            try:
+                with contextlib.suppress(_Stopped):
+                    while not stop.is_set():
+                        self.turn()
                         collect()
-            self._log.info("stopped", **self._outcomes())
-        finally:
-            self.close()
+                self._log.info("stopped", **self._outcomes())
+            finally:
+                self.close()
 
     def open(self, stop: threading.Event) -> None:
         """Everything that the worker holds; nothing is consumed yet."""
