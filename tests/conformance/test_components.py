@@ -32,9 +32,10 @@ from heddle import (
 from heddle.broker.log import Broker, Outgoing, Record
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contracts
 from heddle.delivery.build import open_step
+from heddle.delivery.derived import DerivedHeaders
 from heddle.delivery.steps import Budget, Step
 from heddle.errors import Failure, FailureClass, UsageError
-from heddle.event import DerivedIds, Identity, Lineage, event_headers, event_time, parse_headers
+from heddle.event import Identity, Lineage, event_headers, event_time, parse_headers
 from heddle.integration import Applied, Delivered, Outcome, SinkWriter
 from heddle.mapping import constant, default, equals, required, take, text
 from heddle.settings import Settings
@@ -178,7 +179,8 @@ def test_a_mapping_emits_with_derived_identity_and_forwards_what_is_not_ours(sta
     assert invoice == invoice_from(deal())
     assert record.key == b"default/INV-d1"
     parsed = parse_headers(record.headers, "", 0, 0, 0)
-    want = DerivedIds("to-invoice", "billing.invoice.v1").of(b"/sources/crm", b"e0", b"default/INV-d1", 0).decode()
+    derived = DerivedHeaders("demo", "to-invoice", "billing.invoice.v1", "any")
+    want = derived.id_of(b"/sources/crm", b"e0", b"default/INV-d1", 0).decode()
     assert parsed.identity == Identity("/shop/to-invoice", want)
     assert parsed.lineage == Lineage(f"{invoice_of.digest[:16]}.0", Identity("/sources/crm", "root0"))
     assert (parsed.time.decode(), parsed.traceparent) == (event_time(NOW), TRACE)
@@ -225,10 +227,10 @@ def test_a_function_returns_none_one_or_many_and_ordinals_count_within_a_key(sta
     stage.feed_deals(deal("d1"), deal("d2", stage="LOST"), deal("d3", stage="ENGAGING"))
     stage.run(flow(split), 3)
     ids = {parse_headers(record.headers, "", 0, 0, 0).identity.id for record, _ in stage.invoices()}
-    derived = DerivedIds("to-invoice", "billing.invoice.v1")
+    derived = DerivedHeaders("demo", "to-invoice", "billing.invoice.v1", "any")
     assert len(ids) == 4
     for key, ordinal in ((b"default/INV-d1", 0), (b"default/INV-d1-b", 0), (b"default/INV-d1", 1)):
-        assert derived.of(b"/sources/crm", b"e0", key, ordinal).decode() in ids
+        assert derived.id_of(b"/sources/crm", b"e0", key, ordinal).decode() in ids
 
 
 def test_a_function_with_a_second_parameter_gets_the_event(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heddle.broker.log import Outgoing, Record
+from heddle.delivery.derived import DerivedHeaders, ids_of_each
 from heddle.delivery.steps import Emitter
-from heddle.event import DerivedIds, Identity, Lineage, RawHeaders, event_headers
+from heddle.event import Identity, Lineage, RawHeaders, event_headers, parse_headers, stable_id
 
 EMITTER = Emitter("project", "flow", "a.b.v1", "topic", "d" * 64)
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -75,7 +77,37 @@ def test_seven_headers_of_which_one_is_not_ours_or_comes_twice_are_read_by_name(
     assert EMITTER.only([record(0, found)], [(b"key", b"v")]) == one_by_one([record(0, found)], [(b"key", b"v")])
 
 
+def test_a_derived_id_is_what_it_was_and_changes_with_each_part() -> None:
+    def id_of(
+        source: bytes = b"/sources/crm", parent: bytes = b"e1", key: bytes = b"default/1", ordinal: int = 0,
+        *, flow: str = "f", contract: str = "a.b.v1",
+    ) -> str:  # fmt: skip
+        return DerivedHeaders("p", flow, contract, "r").id_of(source, parent, key, ordinal).decode()
+
+    assert id_of() == stable_id("/sources/crm", "e1", "f", "a.b.v1", "default/1", "0")
+    others = [
+        id_of(source=b"/x"), id_of(parent=b"e2"), id_of(key=b"default/2"), id_of(ordinal=1), id_of(flow="g"),
+        id_of(contract="a.b.v2"),
+    ]  # fmt: skip
+    assert len({id_of(), *others}) == 7
+
+
+def test_an_output_has_an_identity_of_its_own_and_all_else_of_its_parent() -> None:
+    extra = [("x-a", b"1"), ("x-a", None)]
+    parent = parse_headers([*OWN, *extra], "orders.order.v1", 0, 0, 0)
+    derived = DerivedHeaders("project", "flow", "a.b.v1", "r.1")
+    identity = Identity("/project/flow", derived.id_of(b"/sources/shop", b"e1", b"key", 2).decode())
+    lineage = Lineage("r.1", Identity("/sources/shop", "root;1")).pack()
+    assert derived.of(parent, b"key", 2) == event_headers(identity, "a.b.v1", TIME, lineage, TRACE, extra)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16)))
+def test_ids_of_many_digests_are_base32(digests: list[bytes]) -> None:
+    assert ids_of_each(digests) == [base64.b32encode(digest)[:26].lower() for digest in digests]
+
+
 @given(st.lists(st.tuples(st.sampled_from([b"/s", b"/t"]) | st.binary(), st.binary(max_size=300), st.binary())))
 def test_ids_of_a_batch_are_those_that_each_would_get(parents: list[tuple[bytes, bytes, bytes]]) -> None:
-    ids = DerivedIds("flow", "a.b.v1")
-    assert ids.of_each(parents) == [ids.of(source, parent_id, key, 0) for source, parent_id, key in parents]
+    records = [record(0, [*OWN[:1], ("ce_id", id), ("ce_source", source), *OWN[3:]]) for source, id, _ in parents]
+    emissions = [(key, b"value") for _, _, key in parents]
+    assert EMITTER.only(records, emissions) == one_by_one(records, emissions)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol
 from heddle.broker.log import ANY_PARTITION, Outgoing, Record
 from heddle.delivery.attempts import Attempts
 from heddle.delivery.classify import Classifier, interruption
+from heddle.delivery.derived import DerivedHeaders
 from heddle.errors import Failure, FailureClass, HeddleError, UsageError
-from heddle.event import AT_ID, ID, Begun, DerivedIds, HeaderTemplate, ParsedHeaders, RawHeaders, parse_headers
+from heddle.event import ParsedHeaders, parse_headers
 from heddle.integration import Applied
 
 HALTS = (FailureClass.RATE_LIMIT, FailureClass.OURS)
@@ -147,34 +148,29 @@ class NoFence:
 
 
 class Emitter:
-    """Turns handler outputs into records with derived identities. One per flow, so that constants are made once."""
+    """Turns handler outputs into records with derived identities. One per flow."""
 
-    def __init__(self, project: str, flow: str, contract: str, topic: str, digest: str) -> None:
+    def __init__(
+        self, project: str, flow: str, contract: str, topic: str, digest: str,
+        headers: type[DerivedHeaders] = DerivedHeaders,
+    ) -> None:  # fmt: skip
         self._topic = topic
-        self._ids = DerivedIds(flow, contract)
-        self._headers = HeaderTemplate(f"/{project}/{flow}", contract, f"{digest[:16]}.0")
+        self._headers = headers(project, flow, contract, f"{digest[:16]}.0")
 
     def only(self, records: Sequence[Record], emissions: Sequence[tuple[bytes, bytes] | None]) -> list[list[Outgoing]]:
         """`outputs` of records that have one each, or none: a whole batch, in a third of the time."""
         topic, new, results = self._topic, tuple.__new__, list[list[Outgoing]]()
-        parents, unfinished = list[tuple[bytes, bytes, bytes]](), list[RawHeaders]()
-        begun_each = self._headers.begin_each([record.headers for record in records])
-        for record, emission, begun in zip(records, emissions, begun_each, strict=True):
+        keys = [emission and emission[0] for emission in emissions]
+        each = self._headers.of_each([record.headers for record in records], keys)
+        for record, emission, headers in zip(records, emissions, each, strict=True):
             if emission is None:
                 results.append([])
-                continue
-            key, value = emission
-            source, parent_id, headers = begun or self._begun(record)
-            parents.append((source, parent_id, key))
-            unfinished.append(headers)
-            results.append([new(Outgoing, (topic, key, value, headers, ANY_PARTITION))])
-        for headers, event_id in zip(unfinished, self._ids.of_each(parents), strict=True):
-            headers[AT_ID] = (ID, event_id)
+            elif headers is None:
+                results.append(self.outputs(record, [emission]))
+            else:
+                key, value = emission
+                results.append([new(Outgoing, (topic, key, value, headers, ANY_PARTITION))])
         return results
-
-    def _begun(self, record: Record) -> Begun:
-        parent = parsed_headers(record)
-        return parent.source, parent.id, self._headers.fill(b"", parent)
 
     def outputs(self, record: Record, emissions: Iterable[tuple[bytes, bytes]]) -> list[Outgoing]:
         """`emissions`: (key, framed value) in the handler's order; the ordinal counts within a key."""
@@ -184,8 +180,7 @@ class Emitter:
         for key, value in emissions:
             ordinal = ordinals.get(key, 0)
             ordinals[key] = ordinal + 1
-            event_id = self._ids.of(parent.source, parent.id, key, ordinal)
-            outputs.append(Outgoing(self._topic, key, value, self._headers.fill(event_id, parent)))
+            outputs.append(Outgoing(self._topic, key, value, self._headers.of(parent, key, ordinal)))
         return outputs
 
 
