@@ -77,7 +77,6 @@ def test_the_registry_is_down_when_workers_start_and_dies_again_under_load(
 def test_postgres_is_killed_under_load_and_inside_of_commit(
     app: Application, watch: Watch, load: Load, record_property: Report
 ) -> None:
-    recovered = watch.counts(SINK).recovered
     for _ in range(POSTGRES_KILLS):
         with load.playing(CHANGES // 6):
             app.until("the sink works", watch.progress(SINK), RECOVERY_TIMEOUT_S)
@@ -87,7 +86,7 @@ def test_postgres_is_killed_under_load_and_inside_of_commit(
         app.until("the sink works", watch.progress(SINK), RECOVERY_TIMEOUT_S)
     kill_inside_of_commit(app, load)
     census = settle(load, record_property)
-    assert census.settled[SINK].recovered > recovered, "no commit had its answer lost"
+    assert census.settled[SINK].recovered, "no commit had its answer lost"
 
 
 def kill_inside_of_commit(app: Application, load: Load) -> None:

@@ -130,6 +130,7 @@ def billing(own_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) ->
     made.close()
 
 
+@pytest.mark.skipif(not FULL, reason="takes long; `make faults` runs it")
 @pytest.mark.parametrize(
     "billing", [(True, "dedupes"), (False, "naive")], indirect=True, ids=["deduplicating", "naive"]
 )

@@ -321,7 +321,8 @@ def _mapping(function: Callable[[str], str]) -> Mapping[Deal, Invoice]:
     )
 
 
-def test_a_function_of_a_mapping_is_classed_too_and_never_tried_twice() -> None:
+def test_a_function_of_a_mapping_is_classed_too_and_tried_no_second_time() -> None:
+    """It is asked once more for its words: the engine refuses the record, the object path says what is wrong."""
     calls = Calls(a=[OutOfStock()], b=[ConnectionResetError()], c=[KeyError("x")])
 
     def product(deal_id: str) -> str:
@@ -333,7 +334,7 @@ def test_a_function_of_a_mapping_is_classed_too_and_never_tried_twice() -> None:
     classes = [result.failure_class for result in run.results if isinstance(result, Failure)]
     assert classes == [FailureClass.TRANSIENT, FailureClass.TRANSIENT, FailureClass.UNKNOWN]
     assert codes(run) == ["call", "call", "call", "ok"]
-    assert calls.seen == ["a", "b", "c", "d"]
+    assert calls.seen == ["a", "b", "c", "d", "a", "b", "c"]
 
 
 def test_a_dependency_that_is_down_inside_of_a_mapping_cuts_the_batch() -> None:
