@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::engine::{Batch, Engine, FRAME_BYTES, Frame, Input, Outcome, Wanted};
+use crate::headers::Headers;
 use crate::plan::{FORMATS, Plan};
 use crate::record::Given;
 
@@ -88,5 +89,6 @@ fn framed(bytes: &[u8]) -> PyResult<Frame> {
 #[pymodule(gil_used = false)]
 fn heddle_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyEngine>()?;
+    module.add_class::<Headers>()?;
     module.add("FORMATS", FORMATS)
 }

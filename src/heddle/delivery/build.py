@@ -9,6 +9,7 @@ from heddle.delivery.async_step import AsyncStep
 from heddle.delivery.classify import Classifier
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
+from heddle.delivery.native_headers import headers_for
 from heddle.delivery.sink_step import SinkStep
 from heddle.delivery.steps import Emitter, Step
 from heddle.errors import UsageError
@@ -39,7 +40,7 @@ def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: R
     reader: AvroCodec[Any] = AvroCodec(contract_of(flow.reads), registry)
     writer: AvroCodec[Any] = AvroCodec(target, registry)
     digest = flow.do.digest if isinstance(flow.do, Mapping) else code_digest
-    emitter = Emitter(project, flow.name, target.name, target.topic, digest)
+    emitter = Emitter(project, flow.name, target.name, target.topic, digest, headers_for(settings.codec))
     if isinstance(flow.do, Mapping):
         transcoder = flow.do.transcoder(reader, writer, chosen_engine(settings.codec))
         return MappingStep(transcoder, emitter, digest, Classifier(flow.on_failure.classes))
