@@ -107,7 +107,7 @@ def test_every_instruction_is_needed_by_a_mapping_of_these_tests() -> None:
     """What is never drawn is never compared."""
     crossings, kept, outputs = [*CROSSINGS.values()], [], []
 
-    @settings(quiet, max_examples=70)
+    @settings(quiet, max_examples=200)
     @given(st.data(), seeds)
     def draw(data: st.DataObject, dice: Random) -> None:
         for schemas in (SCHEMAS, st.just(ORDER)):
