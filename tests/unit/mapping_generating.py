@@ -221,7 +221,7 @@ class Rules:
         go = self.deeper()
         return self.pick(
             lambda: self.path("numbers", constant(7)),
-            lambda: constant(self.among(0, 1, -7, Decimal("0.01"), Decimal("1234.5"))),
+            lambda: constant(self.among(0, 1, -7, Decimal("0.01"), Decimal("1234.5"), Decimal("-0.0"))),
             lambda: self.among(add, multiply)(*self.several(go.number, 2)),
             lambda: subtract(go.number(), go.number()),
             lambda: to_decimal(go.number(), scale=self.among(0, 1, 4), rounding=self.among(*ROUNDINGS)),
@@ -317,4 +317,9 @@ class Rules:
             lambda: not_(go.condition()),
             lambda: all_of(*self.several(go.condition)),
             lambda: any_of(*self.several(go.condition)),
+            failing=(lambda: self.among(all_of, any_of)(self.doubt(), go.condition()), self.doubt),
         )
+
+    def doubt(self) -> Any:
+        """A question to a function that may have no answer."""
+        return equals(call(picky, self.path("texts", constant("a"))), self.word())

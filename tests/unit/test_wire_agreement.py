@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from mapping_support import ORDER, array, null_or, schema
 from wire_crossings import CROSSINGS, honest_records
 from wire_engines import CODECS, ENGINES, Run, may_be_too_wide
-from wire_generating import SCHEMAS, Drawn, ambiguous_schemas, draw_crossing
+from wire_generating import AMOUNTS, SCHEMAS, Drawn, Subject, ambiguous_schemas, draw_crossing
 from wire_oracle import Answer, Crossing, contract_in_memory, crossing_between
+from wire_targets import NUMBERS
 from wire_values import encoded
 
 from heddle.mapping import join
@@ -26,7 +27,7 @@ from heddle.wire import plan as wire
 
 MANY = os.environ.get("HEDDLE_WIRE") == "full"
 quiet = settings(
-    max_examples=3000 if MANY else 60,
+    max_examples=3000 if MANY else 120,
     derandomize=not MANY,
     deadline=None,
     database=None,
@@ -58,37 +59,39 @@ def batch(drawn: Drawn, dice: Random, records: int) -> list[bytes | None]:
     return values
 
 
-@pytest.mark.parametrize("codec", CODECS)
+SUBJECTS = {
+    "anything": Subject(SCHEMAS, failing=False, fields=5),
+    # One rule at a time, so that the first refusal of a record hides nothing.
+    "refusals": Subject(SCHEMAS, failing=True, fields=1),
+    "numbers": Subject(st.just(AMOUNTS), failing=True, fields=1, kinds=NUMBERS, asks=0.1),
+    "conditions": Subject(SCHEMAS, failing=True, fields=0, asks=1),
+    "unions": Subject(ambiguous_schemas(), failing=False, fields=3),
+}
+
+
+@pytest.mark.parametrize("codec", ENGINES)
+@pytest.mark.parametrize("subject", SUBJECTS)
 @quiet
 @given(st.data(), seeds)
-def test_mappings_without_failing_rules_are_done_by_the_engine(codec: str, data: st.DataObject, dice: Random) -> None:
-    drawn = draw_crossing(data.draw, dice, failing=False, fields=5)
-    agree(codec, drawn.crossing, batch(drawn, dice, 6))
-
-
-@pytest.mark.parametrize("codec", CODECS)
-@quiet
-@given(st.data(), seeds)
-def test_refusals_are_the_references(codec: str, data: st.DataObject, dice: Random) -> None:
-    """One rule at a time, so that the first refusal of a record hides nothing."""
-    drawn = draw_crossing(data.draw, dice, failing=True, fields=1)
-    agree(codec, drawn.crossing, batch(drawn, dice, 6))
-
-
-@pytest.mark.parametrize("codec", CODECS)
-@quiet
-@given(st.data(), seeds)
-def test_a_value_that_fits_several_branches_of_a_union_takes_the_references(
-    codec: str, data: st.DataObject, dice: Random
+def test_drawn_mappings_on_an_engine_are_the_references(
+    subject: str, codec: str, data: st.DataObject, dice: Random
 ) -> None:
-    drawn = draw_crossing(data.draw, dice, failing=False, fields=3, schemas=ambiguous_schemas())
+    drawn = draw_crossing(data.draw, dice, SUBJECTS[subject])
     agree(codec, drawn.crossing, batch(drawn, dice, 6))
+
+
+@quiet
+@given(st.data(), seeds)
+def test_drawn_mappings_on_the_object_path_are_the_references(data: st.DataObject, dice: Random) -> None:
+    """So whatever an engine refuses is the reference's in the end."""
+    drawn = draw_crossing(data.draw, dice, SUBJECTS[dice.choice(list(SUBJECTS))])
+    agree("objects", drawn.crossing, batch(drawn, dice, 6))
 
 
 @quiet
 @given(st.data(), seeds)
 def test_the_references_do_what_fastavro_does(data: st.DataObject, dice: Random) -> None:
-    drawn = draw_crossing(data.draw, dice, failing=True, fields=3)
+    drawn = draw_crossing(data.draw, dice, SUBJECTS[dice.choice(["anything", "refusals", "numbers"])])
     note(drawn.told())
     for _ in range(6):
         value = drawn.record(dice)
@@ -97,10 +100,12 @@ def test_the_references_do_what_fastavro_does(data: st.DataObject, dice: Random)
         note(value.hex())
         expected = drawn.crossing.answer(value)
         try:
-            assert drawn.crossing.fastavro_answer(value) == expected
+            found = drawn.crossing.fastavro_answer(value)
         except UnicodeDecodeError:
+            found = Answer(refusal=expected.refusal)
             assert expected.refusal is not None
             assert expected.refusal[0] == "invalid-utf8"
+        assert found == expected
 
 
 def test_every_instruction_is_needed_by_a_mapping_of_these_tests() -> None:
@@ -111,7 +116,7 @@ def test_every_instruction_is_needed_by_a_mapping_of_these_tests() -> None:
     @given(st.data(), seeds)
     def draw(data: st.DataObject, dice: Random) -> None:
         for schemas in (SCHEMAS, st.just(ORDER)):
-            drawn = draw_crossing(data.draw, dice, failing=False, fields=8, schemas=schemas)
+            drawn = draw_crossing(data.draw, dice, Subject(schemas, failing=False, fields=8))
             crossings.append(drawn.crossing)
             kept.append(drawn.kept)
             outputs.append(drawn.crossing.answer(drawn.record(dice)).output is not None)
@@ -124,7 +129,7 @@ def test_every_instruction_is_needed_by_a_mapping_of_these_tests() -> None:
     names = {part.__name__ for union in instructions for part in get_args(union)}
     assert {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in names} - seen == set()
     assert sum(kept) > 0.8 * len(kept)
-    assert sum(outputs) > 0.6 * len(outputs)
+    assert sum(outputs) > 0.5 * len(outputs)
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -14,12 +14,13 @@ from mapping_support import array, schema
 from wire_crossings import CROSSINGS, honest_records
 from wire_engines import engines_here
 from wire_fuzz import Fuzzer
-from wire_generating import draw_crossing
+from wire_generating import SCHEMAS, Subject, draw_crossing
 from wire_judging import COPIED, COPIES, DONE_AGAIN, FASTAVRO_LAXER, LEFT, SAME, Disagreement, judged
 from wire_mutating import mutated
 from wire_oracle import Answer, contract_in_memory, crossing_between
-from wire_spelling import BLOCKS, spelt_oddly
+from wire_spelling import BLOCKS
 from wire_values import value_of
+from wire_writers import at_the_edge, spelt_oddly
 
 seeds = st.integers(0, 2**64).map(Random)
 
@@ -52,12 +53,13 @@ def test_mutated_records_are_refused_or_done_as_the_reference_does_them(
 )
 @given(st.data(), seeds)
 def test_mutated_records_of_drawn_mappings_are_too(data: st.DataObject, dice: Random) -> None:
-    drawn = draw_crossing(data.draw, dice, failing=False, fields=4)
+    drawn = draw_crossing(data.draw, dice, Subject(SCHEMAS, failing=False, fields=4))
     note(drawn.told())
     good = [drawn.record(dice) for _ in range(4)]
     values = [mutated(dice.choice(good), good, dice) for _ in range(25)]
     for frame, node in drawn.crossing.nodes.items():
         values += [frame + spelt_oddly(node, value_of(node, dice), dice) for _ in range(5)]
+        values += [frame + at_the_edge(node, value_of(node, dice), dice) for _ in range(10)]
     answers = [drawn.crossing.answer(value) for value in values]
     for engine, run in engines_here(drawn.crossing).items():
         run.transcode(values)

@@ -9,8 +9,8 @@ from typing import Any
 
 from mapping_support import DATE, LOCAL, MICROS, MILLIS, UUID_TEXT, array, decimal, null_or, schema, symbols
 from wire_oracle import Crossing, contract_in_memory, crossing_between
-from wire_spelling import spelt_oddly
 from wire_values import encoded, value_of
+from wire_writers import spelt_oddly
 
 from heddle.contracts import contract_of
 from heddle.mapping import (
@@ -82,6 +82,7 @@ EVERYTHING = schema(
     either=["null", "boolean", "long", "string", "bytes", schema("Boxed", label="string", weight=null_or("double"))],
     gone=schema("Gone", texts=array("string"), more={"type": "map", "values": "bytes"}),
     grid=array(array("int")),
+    tokens=array({"type": "fixed", "name": "Piece", "size": 3}),
     attributes={"type": "map", "values": "string"},
     shelves={"type": "map", "values": schema("Shelf", room="int", tags=array("string"))},
     lines=array(
@@ -116,6 +117,7 @@ _OUT = schema(
     note=null_or("string"),
     either=["null", "boolean", "long", "string", "bytes", schema("Boxed2", label="string", weight=null_or("double"))],
     grid=array(array("int")),
+    tokens=array({"type": "fixed", "name": "Piece2", "size": 3}),
     attributes={"type": "map", "values": "string"},
     shelves={"type": "map", "values": schema("Shelf2", room="int", tags=array("string"))},
     colour=null_or("string"),
@@ -169,6 +171,7 @@ def _everything() -> Crossing:
         "note": "note",
         "either": "either",
         "grid": "grid",
+        "tokens": "tokens",
         "attributes": "attributes",
         "shelves": "shelves",
         "colour": "attributes.colour",

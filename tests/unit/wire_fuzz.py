@@ -18,10 +18,13 @@ from wire_crossings import CROSSINGS, honest_records
 from wire_engines import engines_here
 from wire_judging import Disagreement, judged, judged_by_fastavro
 from wire_mutating import mutated
+from wire_values import value_of
+from wire_writers import at_the_edge
 
 from heddle.wire.engine import FRAME_BYTES
 
-BATCH = 500
+MUTATED, AT_THE_EDGE = 450, 50
+"""Records of a batch."""
 
 
 @dataclass
@@ -57,7 +60,9 @@ class Fuzzer:
         """Raises `Disagreement`, with all that is needed to see it again."""
         name = self._names[number % len(self._names)]
         dice, honest, crossing = Random(f"{self.seed} {number}"), self._honest[name], CROSSINGS[name]
-        values = [mutated(dice.choice(honest), honest, dice) for _ in range(BATCH)]
+        ((frame, node),) = crossing.nodes.items()
+        values = [mutated(dice.choice(honest), honest, dice) for _ in range(MUTATED)]
+        values += [frame + at_the_edge(node, value_of(node, dice), dice) for _ in range(AT_THE_EDGE)]
         answers = [crossing.answer(value) for value in values]
         outputs = {engine: run.alone(values) for engine, run in self._runs[name].items()}
         for index, (value, expected) in enumerate(zip(values, answers, strict=True)):

@@ -12,10 +12,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 from mapping_generating import Draw
-from mapping_support import ORDER, array, null_or, schema, symbols
+from mapping_support import ORDER, array, decimal, null_or, schema, symbols
 from wire_evolving import Older, readied
 from wire_oracle import Crossing, contract_in_memory
-from wire_targets import Targets
+from wire_targets import KINDS, Targets
 from wire_values import encoded, value_of
 
 from heddle.mapping.plan import plan_json
@@ -23,8 +23,6 @@ from heddle.mapping.plan import plan_json
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 
 from generating import Names, things
-
-Schemas = st.SearchStrategy[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,21 @@ class Drawn:
         parts["mapping"] = plan_json(self.crossing.plan)
         return "\n".join(f"{name}: {dumps(part)}" for name, part in parts.items())
 
+
+AMOUNTS = schema(
+    "Amounts",
+    id="string",
+    note=null_or("string"),
+    stage=symbols("Stage", "NEW", "PAID", "LOST"),
+    small="int",
+    big="long",
+    big_or_null=null_or("long"),
+    units=decimal(5, 0),
+    price=decimal(10, 2),
+    cost=null_or(decimal(12, 4)),
+    money={"type": "fixed", "name": "Money", "size": 9, "logicalType": "decimal", "precision": 18, "scale": 4},
+    lines=array(schema("Line", quantity="int", price=decimal(10, 2), discount=null_or(decimal(8, 3)))),
+)
 
 SCHEMAS = things().map(lambda thing: thing[0]) | st.just(ORDER)
 """Any contract, and one on which rules find much to do."""
@@ -78,16 +91,27 @@ def ambiguous_schemas(draw: Draw) -> dict[str, Any]:
     return schema("Thing", **fields)
 
 
-def draw_crossing(draw: Draw, dice: Random, *, failing: bool, fields: int, schemas: Schemas = SCHEMAS) -> Drawn:
-    """`failing`: with rules that may refuse a record; `fields`: of the target, beside its key."""
-    reader = readied(draw(schemas), dice)
+@dataclass(frozen=True)
+class Subject:
+    """What is drawn of a mapping: `failing` says whether rules may refuse a record, `fields` how many the target has
+    beside its key, `kinds` what they are made of, `asks` how often there is a `when`."""
+
+    schemas: st.SearchStrategy[dict[str, Any]]
+    failing: bool
+    fields: int
+    kinds: tuple[str, ...] = KINDS
+    asks: float = 0.4
+
+
+def draw_crossing(draw: Draw, dice: Random, subject: Subject) -> Drawn:
+    reader = readied(draw(subject.schemas), dice)
     source = contract_in_memory("test.thing.v1", reader)
     older = [Older(dice) for _ in range(dice.randrange(3))]
     writers = (reader, *(one.record(reader) for one in older))
-    targets = Targets(draw, dice, source.root, failing)
-    out, rules, metadata = targets.contract(fields)
+    targets = Targets(draw, dice, source.root, subject.failing, subject.kinds)
+    out, rules, metadata = targets.contract(subject.fields)
     target = contract_in_memory("test.out.v1", out, **metadata)
-    crossing = Crossing(source, target, targets.plan(target.root, rules), writers)
+    crossing = Crossing(source, target, targets.plan(target.root, rules, subject.asks), writers)
     for frame in crossing.nodes:
         crossing.reader.plan(frame)  # raises for a writer that the contract cannot read
     odd = [set[str](), *(one.odd for one in older)]

@@ -119,13 +119,16 @@ class Crossing:
             output = interpret(self.plan, self.decoded(value))
             if output is None:
                 return Answer()
-            key = key_of(self.target, output)
-            framed = self.writer.frame + encode_reference(self.target.root, _DICTS, DEFAULT_LIMITS, output)
-            if len(framed) > self.target.metadata.topic.max_message_bytes:
-                raise TooLargeError("too large")
+            body = encode_reference(self.target.root, _DICTS, DEFAULT_LIMITS, output)
         except HeddleError as error:
             return Answer(refusal=(error.code, getattr(error, "path", "")))
-        return Answer((key, framed))
+        return self._answer(output, body)
+
+    def _answer(self, output: dict[str, Any], body: bytes) -> Answer:
+        framed = self.writer.frame + body
+        if len(framed) > self.target.metadata.topic.max_message_bytes:
+            return Answer(refusal=(TooLargeError.code, ""))
+        return Answer((key_of(self.target, output), framed))
 
     def fastavro_answer(self, value: bytes) -> Answer:
         """The interpreted rules between fastavro's codecs. Raises whatever fastavro raises."""
@@ -140,7 +143,7 @@ class Crossing:
             return Answer()
         out = io.BytesIO()
         fastavro.schemaless_writer(out, self.target.schema, output)
-        return Answer((key_of(self.target, output), self.writer.frame + out.getvalue()))
+        return self._answer(output, out.getvalue())
 
 
 def crossing_between(

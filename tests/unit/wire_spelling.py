@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from random import Random
-from typing import Any
 from uuid import UUID
 
 from heddle.contracts.decode_reference import decode_reference
@@ -13,7 +11,7 @@ from heddle.contracts.encode_reference import encode_reference, varint
 from heddle.contracts.limits import DEFAULT_LIMITS
 from heddle.contracts.resolution import as_written
 from heddle.contracts.schema import Array, Enum, Fixed, Map, Node, Primitive, Record, Union
-from heddle.contracts.shapes import Chosen, ChosenShape
+from heddle.contracts.shapes import ChosenShape
 
 VARINT = "a number in more bytes than it needs"
 BLOCKS = "a list in several blocks, or with their sizes"
@@ -31,94 +29,12 @@ def canonical(node: Node, data: bytes) -> bytes:
     return encode_reference(node, _CHOSEN, DEFAULT_LIMITS, value)
 
 
-def spelt_oddly(node: Node, value: Any, dice: Random) -> bytes:
-    """Bytes of a value that any reader takes and no careful writer writes; `value` as `value_of` gives it. Each oddity
-    has even odds to come at all, so that it is seen alone too."""
-    kinds = [VARINT, BLOCKS, DECIMAL, NAN, LETTERS, TWICE]
-    writer = _OddWriter(dice, {kind for kind in kinds if dice.random() < 0.5})
-    writer.write(node, value)
-    return bytes(writer.out)
-
-
 def spellings_in(node: Node, data: bytes) -> set[str]:
     """Which of these oddities the bytes of a valid value hold; none where they are as our encoder spells the value."""
     scanner = _Scanner(data)
     scanner.scan(node)
     assert scanner.position == len(data)
     return scanner.found
-
-
-@dataclass
-class _OddWriter:
-    dice: Random
-    kinds: set[str]
-    out: bytearray = field(default_factory=bytearray)
-
-    def write(self, node: Node, value: Any) -> None:
-        match node:
-            case Array():
-                self._blocks([(None, item) for item in value], node.items)
-            case Map():
-                entries = list(value.items())
-                self._blocks(entries + (entries[:1] if self._now(TWICE) else []), node.values)
-            case Union():
-                assert isinstance(value, Chosen)
-                self._number(value.index)
-                self.write(node.branches[value.index], value.value)
-            case Record():
-                for item in node.fields:
-                    self.write(item.type, value[item.name])
-            case Enum():
-                self._number(node.symbols.index(value))
-            case Primitive(kind="float") if value != value and self._now(NAN):
-                # A signalling NaN: it turns into a quiet one on its way through a double.
-                self.out += bytes([self.dice.randrange(1, 256)]) + b"\x00\x80\x7f"
-            case Primitive(kind="null" | "boolean" | "float" | "double") | Fixed():
-                self.out += encode_reference(node, _CHOSEN, DEFAULT_LIMITS, value)
-            case Primitive(kind="int" | "long"):
-                self.out += self._longer(encode_reference(node, _CHOSEN, DEFAULT_LIMITS, value))
-            case Primitive():
-                self._sized(node, value)
-
-    def _sized(self, node: Primitive, value: Any) -> None:
-        whole = encode_reference(node, _CHOSEN, DEFAULT_LIMITS, value)
-        content = whole[_end_of_varint(whole, 0) :]
-        if node.logical is not None and node.logical.name == "uuid" and self._now(LETTERS):
-            content = content.upper() if self.dice.random() < 0.5 else content.replace(b"-", b"")
-        if node.logical is not None and node.logical.name == "decimal" and self._now(DECIMAL):
-            content = (b"\xff" if content[0] > 127 else b"\x00") * self.dice.randrange(1, 4) + content
-        self._number(len(content))
-        self.out += content
-
-    def _blocks(self, entries: list[tuple[str | None, Any]], inner: Node) -> None:
-        while entries:
-            count = self.dice.randint(1, len(entries)) if self._now(BLOCKS) else len(entries)
-            block = _OddWriter(self.dice, self.kinds)
-            for key, item in entries[:count]:
-                if key is not None:
-                    block.write(Primitive("string"), key)
-                block.write(inner, item)
-            entries = entries[count:]
-            if self._now(BLOCKS):
-                self._number(-count)
-                # Readers that read items do not need the size, and none looks at it.
-                self.out += varint(len(block.out) if self.dice.random() < 0.7 else self.dice.randrange(1000))
-            else:
-                self._number(count)
-            self.out += block.out
-        self._number(0)
-
-    def _now(self, kind: str) -> bool:
-        return kind in self.kinds and self.dice.random() < 0.2
-
-    def _number(self, number: int) -> None:
-        self.out += self._longer(varint(number))
-
-    def _longer(self, written: bytes) -> bytes:
-        if len(written) == 10 or not self._now(VARINT):
-            return written
-        more = self.dice.randint(1, 10 - len(written))
-        return written[:-1] + bytes([written[-1] | 128]) + b"\x80" * (more - 1) + b"\x00"
 
 
 @dataclass
@@ -189,7 +105,7 @@ class _Scanner:
         return self.data[self.position - size : self.position]
 
     def _number(self) -> int:
-        end = _end_of_varint(self.data, self.position)
+        end = end_of_varint(self.data, self.position)
         written = self._taken(end - self.position)
         unsigned = sum((byte & 127) << 7 * index for index, byte in enumerate(written))
         number = (unsigned >> 1) ^ -(unsigned & 1)
@@ -198,7 +114,7 @@ class _Scanner:
         return number
 
 
-def _end_of_varint(data: bytes, start: int) -> int:
+def end_of_varint(data: bytes, start: int) -> int:
     while data[start] > 127:
         start += 1
     return start + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,18 +13,22 @@ from mapping_generating import ROUNDINGS, Draw, Paths, Rules, paths_of
 from mapping_support import DATE, MICROS, decimal, null_or
 from wire_evolving import default_of
 
+from heddle.contracts.metadata import TopicSettings
 from heddle.contracts.parser import parse_schema
 from heddle.contracts.schema import Array, Enum, Fixed, Map, Node, Primitive, Record, Union
 from heddle.contracts.values import default_value
 from heddle.mapping import (
+    add,
     call,
     constant,
     default,
     each,
     enum,
     items,
+    multiply,
     record,
     required,
+    subtract,
     text,
     to_decimal,
     to_integer,
@@ -86,6 +91,12 @@ def _plain(node: Primitive | Fixed, names: Names) -> dict[str, Any]:
     return base
 
 
+NESTED = ("each", "record")
+KINDS = (*["take"] * 4, "text", "number", "whole", "day", "moment", "enum", "items", "call", "omit", "each", *NESTED)
+NUMBERS = ("number", "whole", "spelt", "sum", "sum")
+"""What a target field may be made of; the more often named, the more often drawn."""
+
+
 @dataclass
 class Place:
     """Where a rule stands: its paths with their types, and the same paths by kind."""
@@ -97,8 +108,8 @@ class Place:
 class Targets:
     """Draws a target schema field by field together with the rules that make it."""
 
-    def __init__(self, draw: Draw, dice: Random, source: Record, failing: bool) -> None:
-        self.draw, self.dice, self.source, self.failing = draw, dice, source, failing
+    def __init__(self, draw: Draw, dice: Random, source: Record, failing: bool, kinds: tuple[str, ...] = KINDS) -> None:
+        self.draw, self.dice, self.source, self.failing, self.kinds = draw, dice, source, failing, kinds
         self.names = Names()
         self.drawn = self.kept = 0
 
@@ -109,7 +120,7 @@ class Targets:
         return Rules(self.draw, place.levels, depth, self.failing)
 
     def contract(self, count: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """A schema, its rules, and what its metadata says of the record key."""
+        """A schema, its rules, and what its metadata says of the record key and of the topic."""
         place = self.root()
         key: dict[str, Any] = {"key": ["id"]}
         fields = [("id", "string", self.dice.choice(["id", text("X-", "/", upper("id"))]))]
@@ -121,6 +132,8 @@ class Targets:
         if self.dice.random() < 0.3:
             fields.append(("tenant", "string", self.rules(place, 0).text()))
             key["tenant"] = "tenant"
+        if self.dice.random() < 0.3:
+            key["topic"] = TopicSettings(max_message_bytes=1024)
         schemas = [{"name": name, "type": node, "doc": "."} for name, node, _ in fields]
         rules = {name: rule for name, _, rule in fields}
         if not self._sound("string", rules.get("tenant", "id")):
@@ -133,9 +146,9 @@ class Targets:
         schema = {"type": "record", "name": "Out", "namespace": "test.v1", "doc": ".", "fields": [*schemas, *others]}
         return schema, rules | made, key
 
-    def plan(self, target: Record, rules: dict[str, Any]) -> Plan:
-        """The checked mapping, with a condition where one can be had."""
-        when = self.rules(self.root(), 3).condition() if self.dice.random() < 0.4 else None
+    def plan(self, target: Record, rules: dict[str, Any], asks: float) -> Plan:
+        """The checked mapping, with a condition where one can be had, as often as `asks`."""
+        when = self.rules(self.root(), 3).condition() if self.dice.random() < asks else None
         build = Build(tuple((name, as_rule(rule)) for name, rule in rules.items()))
         for condition in (when, None):
             checker = Checker(self.source, target)
@@ -177,16 +190,20 @@ class Targets:
     def _field(self, place: Place, depth: int) -> tuple[Any, Any]:
         """A type and its rule; no rule where the default is to be taken."""
         rules = self.rules(place, 3)
-        kinds = ["take", "take", "take", "take", "text", "number", "whole", "day", "moment", "enum", "items", "call"]
-        kinds += ["constant", "omit"] + (["each", "each", "record"] if depth else [])
-        match self.dice.choice(kinds):
+        match self.dice.choice([kind for kind in self.kinds if depth or kind not in NESTED]):
             case "take":
                 return self._taken(place)
             case "text":
                 return self.dice.choice([(null_or("string"), rules.text()), ("string", default(rules.text(), "none"))])
             case "number":
-                number = to_decimal(rules.number(), scale=6, rounding=rules.among(*ROUNDINGS))
-                return null_or(decimal(36, 6)), number
+                scale = self.dice.choice([0, 2, 6])
+                number = to_decimal(rules.number(), scale=scale, rounding=rules.among(*ROUNDINGS))
+                return null_or(self._decimal(scale)), number
+            case "spelt":
+                odd = [constant(Decimal("-0.0")), multiply(rules.path("numbers"), rules.path("numbers"))]
+                return null_or("string"), text(self.dice.choice(["", "n"]), self.dice.choice([rules.number(), *odd]))
+            case "sum":
+                return self._sum(rules)
             case "whole":
                 return null_or(self.dice.choice(["int", "long"])), to_integer(rules.number(), rounding="down")
             case "day":
@@ -209,6 +226,20 @@ class Targets:
             case _:
                 node = self._any_type(place)
                 return node, None
+
+    def _sum(self, rules: Rules) -> tuple[Any, Any]:
+        """Two values of the source, so that bounds are met which deeper rules seldom reach."""
+        kind = self.dice.choice(["numbers", "longs"])
+        one, other = rules.path(kind), rules.path(kind)
+        made = self.dice.choice([add, subtract, multiply])(one, other)
+        wide = null_or(decimal(60, 8)), to_decimal(made, scale=8, rounding="up")
+        return self.dice.choice([wide, (null_or("long"), made), (null_or("int"), made), (null_or(decimal(9, 4)), made)])
+
+    def _decimal(self, scale: int) -> dict[str, Any]:
+        digits = scale + self.dice.choice([3, 8, 12, 30])
+        if digits > 18 or self.dice.random() < 0.6:
+            return decimal(digits, scale)
+        return decimal(digits, scale) | {"type": "fixed", "name": self.names.fresh("OutFixed"), "size": 8}
 
     def _any_type(self, place: Place) -> Any:
         path = self.rules(place, 0).path("everything")

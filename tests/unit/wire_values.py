@@ -61,14 +61,17 @@ def _bytes(dice: Random) -> bytes:
 
 
 def integer(dice: Random, low: int, high: int) -> int:
-    """Bounds, small numbers, and any number of digits alike."""
-    match dice.randrange(5):
+    """Bounds, small numbers, powers of two and ten, and any number of digits alike."""
+    match dice.randrange(6):
         case 0:
-            return (low, high, low + 1, high - 1)[dice.randrange(4)]
+            return min(max((low, high, low + 1, high - 1, 0)[dice.randrange(5)], low), high)
         case 1:
             return min(max(dice.randint(-3, 70), low), high)
         case 2:
             return min(max(dice.randint(-3, 3) * int(10 ** dice.randrange(18)), low), high)
+        case 3:
+            power = 1 << dice.randrange(high.bit_length() + 1)
+            return min(max(dice.choice([power, power - 1, -power, -power - 1]), low), high)
         case _:
             return dice.randint(low, high)
 
