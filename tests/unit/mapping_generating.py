@@ -317,7 +317,10 @@ class Rules:
             lambda: not_(go.condition()),
             lambda: all_of(*self.several(go.condition)),
             lambda: any_of(*self.several(go.condition)),
-            failing=(lambda: self.among(all_of, any_of)(self.doubt(), go.condition()), self.doubt),
+            failing=(
+                self.doubt,
+                lambda: self.among(all_of, any_of)(self.doubt(), present(self.path("everything", constant(1)))),
+            ),
         )
 
     def doubt(self) -> Any:

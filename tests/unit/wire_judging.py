@@ -10,6 +10,8 @@ from wire_oracle import Answer, Crossing
 from wire_spelling import BLOCKS, DECIMAL, LETTERS, NAN, TWICE, VARINT, canonical, spellings_in
 
 from heddle.contracts.codec import FRAME_BYTES
+from heddle.contracts.encode_reference import varint
+from heddle.contracts.values import LONG_MIN
 from heddle.errors import HeddleError
 from heddle.wire.engine import Output
 
@@ -97,6 +99,8 @@ def judged_by_fastavro(crossing: Crossing, value: bytes) -> str:
         raise Disagreement(f"fastavro refuses: {error!r}") from error
     if code in FASTAVRO_LAXER:
         return f"fastavro reads {code}"
+    if code == "truncated" and varint(LONG_MIN) in value:
+        return "fastavro takes a block of -2^63 items for one of none"
     if code:
         raise Disagreement(f"fastavro reads what is refused with {code}")
     if _plain(ours) != _plain(theirs):

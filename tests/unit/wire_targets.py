@@ -20,11 +20,13 @@ from heddle.contracts.values import default_value
 from heddle.mapping import (
     add,
     call,
+    choose,
     constant,
     default,
     each,
     enum,
     items,
+    join,
     multiply,
     record,
     required,
@@ -33,6 +35,7 @@ from heddle.mapping import (
     to_decimal,
     to_integer,
     upper,
+    when,
 )
 from heddle.mapping.check import Checker
 from heddle.mapping.language import as_rule
@@ -194,7 +197,11 @@ class Targets:
             case "take":
                 return self._taken(place)
             case "text":
-                return self.dice.choice([(null_or("string"), rules.text()), ("string", default(rules.text(), "none"))])
+                joined = join(*(rules.path("texts") for _ in range(3)), by=self.dice.choice(["", ", "]))
+                rule = self.dice.choice([rules.text(), joined])
+                return self.dice.choice([(null_or("string"), rule), ("string", default(rule, "none"))])
+            case "asked":
+                return "string", choose(when(rules.condition(), "yes"), otherwise="no")
             case "number":
                 scale = self.dice.choice([0, 2, 6])
                 number = to_decimal(rules.number(), scale=scale, rounding=rules.among(*ROUNDINGS))

@@ -66,7 +66,7 @@ def integer(dice: Random, low: int, high: int) -> int:
         case 0:
             return min(max((low, high, low + 1, high - 1, 0)[dice.randrange(5)], low), high)
         case 1:
-            return min(max(dice.randint(-3, 70), low), high)
+            return min(max(dice.randint(-70, 70), low), high)
         case 2:
             return min(max(dice.randint(-3, 3) * int(10 ** dice.randrange(18)), low), high)
         case 3:
