@@ -31,6 +31,7 @@ from heddle.mapping import (
     record,
     required,
     subtract,
+    take,
     text,
     to_decimal,
     to_integer,
@@ -207,8 +208,9 @@ class Targets:
                 number = to_decimal(rules.number(), scale=scale, rounding=rules.among(*ROUNDINGS))
                 return null_or(self._decimal(scale)), number
             case "spelt":
-                odd = [constant(Decimal("-0.0")), multiply(rules.path("numbers"), rules.path("numbers"))]
-                return null_or("string"), text(self.dice.choice(["", "n"]), self.dice.choice([rules.number(), *odd]))
+                paths = [take(rules.path("numbers")) for _ in range(3)]
+                number = self.dice.choice([rules.number(), paths[0], multiply(*paths[1:]), constant(Decimal("-0.0"))])
+                return null_or("string"), text(self.dice.choice(["", "n"]), number)
             case "sum":
                 return self._sum(rules)
             case "whole":
