@@ -39,7 +39,6 @@ class Run:
     """One crossing on one engine, or on none (`objects`)."""
 
     def __init__(self, crossing: Crossing, codec: str) -> None:
-        self._crossing = crossing
         engine = chosen_engine(codec)
         self._watched = None if engine is None else Watched(engine)
         self._transcoder: Transcoder = crossing.objects
