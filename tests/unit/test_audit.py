@@ -74,8 +74,9 @@ def test_null_boundaries_and_order_count(ours: list[bytes | None], others: list[
 
 
 def test_a_payload_hash_is_the_keyed_one_that_the_format_says() -> None:
-    expected = blake2b(b"\0\0\0\4body" + b"\xff\xff\xff\xff" + b"\0\0\0\0", key=KEY, digest_size=16).hexdigest()
-    assert TRAIL.batch_hash(iter([b"body", None, b""])) == expected
+    lengths = b"\0\0\0\3" + b"\0\0\0\4" + b"\xff\xff\xff\xff" + b"\0\0\0\2"
+    expected = blake2b(lengths + b"bodyXY", key=KEY, digest_size=16).hexdigest()
+    assert TRAIL.batch_hash([b"body", None, b"XY"]) == expected
     other = AuditTrail("ledger", "t", "a", "worker:0", b"another key")
     assert other.batch_hash([b"body", None, b""]) != expected
 
