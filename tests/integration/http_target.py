@@ -61,7 +61,8 @@ Answer = tuple[int, dict[str, str], bytes]
 
 class Target:
     """`before` is called with each request and may wait; `fault` chooses what befalls it; `answer` may take the place
-    of the ledger. `effects` are in the order in which they were made; `counts` counts equal bodies."""
+    of the ledger. `effects` are in the order in which they were made, `effect_times` (monotonic seconds) beside them;
+    `counts` counts equal bodies."""
 
     def __init__(self, *, dedupes: bool = True, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.dedupes = dedupes
@@ -70,6 +71,7 @@ class Target:
         self.answer: Callable[[Seen], Answer | None] = lambda _: None
         self.seen: list[Seen] = []
         self.effects: list[Seen] = []
+        self.effect_times: list[float] = []
         self.injected: Counter[str] = Counter()
         self._kept: dict[str, Answer] = {}
         self._lock = threading.Lock()
@@ -119,6 +121,7 @@ class Target:
                 status, headers, body = known
                 return fault, (status, {**headers, "Idempotent-Replayed": "true"}, body)
             self.effects.append(seen)
+            self.effect_times.append(time.monotonic())
             answer = 201, {"Content-Type": "application/json"}, b'{"id": %d}' % len(self.effects)
             if key:
                 self._kept[key] = answer
