@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -11,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from heddle.errors import HeddleError, Stop
 from heddle.event import stable_id
-from heddle.integration import Pull
+from heddle.integration import Pull, Pulled
 from heddle.secrets import Secret
 from heddle.sources.postgres.catalog import Types
 from heddle.sources.postgres.pgoutput import (
@@ -28,12 +29,11 @@ from heddle.sources.postgres.pgoutput import (
     decode,
 )
 from heddle.sources.postgres.position import Position, Snapshot
-from heddle.sources.postgres.records import CapturedRow, row_key
-from heddle.sources.postgres.relations import Captured, Relations
+from heddle.sources.postgres.relations import Declared, ReadAs, Relations, Tracked
 from heddle.sources.postgres.replication import Keepalive, Stream
 from heddle.sources.postgres.session import Session
 from heddle.sources.postgres.standing import Standing
-from heddle.sources.postgres.tables import Change, RowReader, Shape, Table, filled
+from heddle.sources.postgres.tables import Change, Shape, filled
 from heddle.sources.postgres.window import Streamed, Window, prefix_of, read_emitted
 
 HEARTBEAT_S = 10.0
@@ -47,7 +47,9 @@ RETRY_CHUNK_S = 0.2
 class CapturePuller:
     """Implements `heddle.integration.Puller`, for a leader's one thread."""
 
-    def __init__(self, source: str, dsn: Secret, slot: str, publication: str, tables: dict[str, Table]) -> None:
+    def __init__(
+        self, source: str, dsn: Secret, slot: str, publication: str, tables: Mapping[str, Declared], read_as: ReadAs
+    ) -> None:
         self._source = source
         self._slot = slot
         self._publication = publication
@@ -62,13 +64,14 @@ class CapturePuller:
         self._standing = Standing(source, slot, publication, tables, self._session)
         self._types = Types(self._session)
         self._prefix = prefix_of(slot)
-        self._relations = Relations(tables, self._types, lambda: self._standing.preflight()[1], self._log)
+        self._read_as = read_as
+        self._relations = Relations(tables, read_as, self._types, lambda: self._standing.preflight()[1], self._log)
         self._streamed = Streamed()
         self._window: Window | None = None
         self._not_before_s = 0.0
         self._transaction: Begin | None = None
         self._ordinal = self._skipped = 0
-        self._records: list[CapturedRow] = []
+        self._records: list[Pulled] = []
         self._failure: HeddleError | None = None
         self._issued = b""
         self._confirmed_lsn = 0
@@ -100,7 +103,7 @@ class CapturePuller:
         self._look()
         if self._window is None and self._position.snapshots and time.monotonic() >= self._not_before_s:
             self._open_window(self._position.snapshots[0])
-        self._records = records = list[CapturedRow]()
+        self._records = records = list[Pulled]()
         self._fill(max_records, max_wait_s)
         if not records and not self._is_due():
             return None
@@ -219,63 +222,63 @@ class CapturePuller:
         self._id_prefix = f"{self._event_prefix}{begin.commit_lsn:X}:"
 
     def _learn(self, relation: Relation) -> None:
-        captured, window = self._relations.learn(relation), self._window
-        if captured is not None and window is not None and window.info.name == captured.shape.table:
-            window.is_stale |= window.info.key != captured.shape.key
+        tracked, window = self._relations.learn(relation), self._window
+        if tracked is not None and window is not None and window.info.name == tracked.name:
+            window.is_stale |= window.info.key != tracked.captured.shape.key
 
     def _inserted(self, insert: Insert, is_done: bool) -> None:
-        captured = self._relations[insert.relation]
-        if captured is not None:
-            self._emit(captured, "insert", insert.new, is_done)
+        tracked = self._relations[insert.relation]
+        if tracked is not None:
+            self._emit(tracked, "insert", insert.new, is_done)
 
     def _updated(self, update: Update, is_done: bool) -> None:
-        captured = self._relations[update.relation]
-        if captured is None:
+        tracked = self._relations[update.relation]
+        if tracked is None:
             return
         old, new = update.old, update.new
         if old is not None:
             if update.old_is_full:
                 new = filled(new, old)
-            elif any(isinstance(new[place], Unchanged) for place in captured.key_at):
-                new = tuple([old[i] if i in captured.key_at else value for i, value in enumerate(new)])
-            if captured.reader.contract_key_moved(old, new):
-                self._emit(captured, "delete", old, is_done, "-")
-            elif self._window is not None and self._window.info.name == captured.shape.table:
-                self._window.changed(captured.key_of(old))
-        self._emit(captured, "update", new, is_done)
+            elif any(isinstance(new[place], Unchanged) for place in tracked.key_at):
+                new = tuple([old[i] if i in tracked.key_at else value for i, value in enumerate(new)])
+            if tracked.captured.contract_key_moved(old, new):
+                self._emit(tracked, "delete", old, is_done, "-")
+            elif self._window is not None and self._window.info.name == tracked.name:
+                self._window.changed(tracked.key_of(old))
+        self._emit(tracked, "update", new, is_done)
 
     def _deleted(self, delete: Delete, is_done: bool) -> None:
-        captured = self._relations[delete.relation]
-        if captured is not None:
-            self._emit(captured, "delete", delete.old, is_done)
+        tracked = self._relations[delete.relation]
+        if tracked is not None:
+            self._emit(tracked, "delete", delete.old, is_done)
 
     def _truncated(self, truncate: Truncate) -> None:
         for oid in truncate.relations:
-            captured = self._relations[oid]
-            if captured is None:
+            tracked = self._relations[oid]
+            if tracked is None:
                 continue
-            if captured.table.truncates == "stop":
+            if self._tables[tracked.name].truncates == "stop":
                 self._ordinal -= 1  # it is not done: the next start meets it again
                 raise Stop(
-                    f"{self._source}: {captured.shape.table} was truncated; its rows are gone without a word each",
+                    f"{self._source}: {tracked.name} was truncated; its rows are gone without a word each",
                     hint="see to what is downstream, then declare truncates='ignore' and start the source again",
                 )
-            if self._window is not None and self._window.info.name == captured.shape.table:
+            if self._window is not None and self._window.info.name == tracked.name:
                 self._window.rows.clear()
 
-    def _emit(self, captured: Captured, operation: str, row: Row, is_done: bool, suffix: str = "") -> None:
+    def _emit(self, tracked: Tracked, operation: str, row: Row, is_done: bool, suffix: str = "") -> None:
         begin = self._transaction
         assert begin is not None
-        key = captured.key_of(row)
+        key = tracked.key_of(row)
         window = self._window
-        if window is not None and window.info.name == captured.shape.table:
+        if window is not None and window.info.name == tracked.name:
             window.changed(key)
         if is_done:
             return
         change = Change(operation, begin.commit_lsn, self._ordinal, begin.time_us)  # type: ignore[arg-type]
-        event_id = f"{self._id_prefix}{self._ordinal}{suffix}"
-        shape = captured.shape
-        self._records.append(CapturedRow(shape, captured.reader, row, change, event_id, row_key(shape.table, key)))
+        pulled = tracked.captured.pulled(row, change, f"{self._id_prefix}{self._ordinal}{suffix}", key)
+        if pulled is not None:
+            self._records.append(pulled)
 
     # Snapshots
 
@@ -309,15 +312,16 @@ class CapturePuller:
             return
         snapshot = window.snapshot
         if window.rows:
-            table = self._tables[snapshot.table]
             shape = Shape(snapshot.table, window.names, window.type_names, window.info.key)
-            reader = RowReader(table, shape)
+            captured = self._read_as(snapshot.table, shape)
             change = Change("snapshot", window.low[0], 0, window.low[1])
             slot_id = self._position.slot.id
             for key, row in window.rows.items():
                 parts = [(value or b"").decode() for value in key]
                 event_id = stable_id(slot_id, snapshot.table, snapshot.id, *parts)
-                self._records.append(CapturedRow(shape, reader, row, change, event_id, row_key(snapshot.table, key)))
+                pulled = captured.pulled(row, change, event_id, key)
+                if pulled is not None:
+                    self._records.append(pulled)
         rest = self._position.snapshots[1:]
         if window.is_last:
             self._log.info("snapshot done", table=snapshot.table, snapshot=snapshot.id)

@@ -17,8 +17,9 @@ from heddle.secrets import Secret
 from heddle.sources.postgres.checks import Finding, findings
 from heddle.sources.postgres.puller import CapturePuller
 from heddle.sources.postgres.records import drafts_of
+from heddle.sources.postgres.relations import CapturedTable
 from heddle.sources.postgres.session import Session
-from heddle.sources.postgres.tables import Table
+from heddle.sources.postgres.tables import Shape, Table
 from heddle.sources.postgres.window import emit, prefix_of
 
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
@@ -62,7 +63,10 @@ class PostgresSource(PulledSource):
         self.emits = tuple(dict.fromkeys(contract for table in tables for contract in table.contracts))
 
     def open(self) -> CapturePuller:
-        return CapturePuller(self.name, self.dsn, self.slot, self.publication, self.tables)
+        def read_as(name: str, shape: Shape) -> CapturedTable:
+            return CapturedTable(self.tables[name], shape)
+
+        return CapturePuller(self.name, self.dsn, self.slot, self.publication, self.tables, read_as)
 
     def findings(self) -> list[Finding]:
         """What is not as it has to be in the database, each with what to run. Connects."""

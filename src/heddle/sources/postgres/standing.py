@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from heddle.errors import PositionLostError, UsageError
 from heddle.sources.postgres import catalog
 from heddle.sources.postgres.catalog import Publication, TableInfo
 from heddle.sources.postgres.position import Position, SlotIdentity, Snapshot
+from heddle.sources.postgres.relations import Declared
 from heddle.sources.postgres.replication import System, lsn_of, lsn_text
 from heddle.sources.postgres.session import Session, resnapshot_hint
-from heddle.sources.postgres.tables import Table
 
 PLUGIN = "pgoutput"
 INITIAL = "initial"
@@ -20,7 +20,9 @@ INITIAL = "initial"
 class Standing:
     """Asks over one session, for one source. Every method raises what `Session` raises."""
 
-    def __init__(self, source: str, slot: str, publication: str, tables: Mapping[str, Table], session: Session) -> None:
+    def __init__(
+        self, source: str, slot: str, publication: str, tables: Mapping[str, Declared], session: Session
+    ) -> None:
         self._source = source
         self._slot = slot
         self._publication = publication
@@ -120,7 +122,3 @@ class Standing:
 
     def _usage(self, what: str) -> UsageError:
         return UsageError(f"{self._source}: {what}", hint="`heddle check --sources` says what to run in the database")
-
-
-def names_of(tables: Iterable[Table]) -> dict[str, Table]:
-    return {table.name: table for table in tables}
