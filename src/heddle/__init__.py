@@ -18,6 +18,7 @@ from heddle.errors import (
 )
 from heddle.event import Draft, Event, Identity, stable_id
 from heddle.http.auth import ApiKey, Basic, Bearer, ClientCredentials
+from heddle.http.tls import ClientCertificate
 from heddle.integration import Flow, Sink, Source
 from heddle.mapping import Mapping
 from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
@@ -47,6 +48,7 @@ __all__ = [
     "Bearer",
     "Breaker",
     "Caps",
+    "ClientCertificate",
     "ClientCredentials",
     "ContractError",
     "Deadlines",

@@ -43,12 +43,13 @@ NONE = Fault()
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it arrived."""
+    """One request as it arrived. `peer`: the common name of the client's certificate, where it showed one."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    peer: str = ""
 
     @property
     def json(self) -> Any:
@@ -175,7 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         target = self.server.target
-        fault, (status, given, content) = target.serve(Seen(self.command, self.path, headers, body))
+        fault, (status, given, content) = target.serve(
+            Seen(self.command, self.path, headers, body, _name_of(self.connection))
+        )
         if fault.reset or fault.cut:
             self._reset()
             return
@@ -211,6 +214,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Tests say what they need to."""
+
+
+def _name_of(connection: socket.socket) -> str:
+    shown: Any = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    return dict(pair for parts in shown["subject"] for pair in parts)["commonName"] if shown else ""
 
 
 def mixed_faults(rate: float, seed: int, delay_s: float, count: Counter[str]) -> Choose:

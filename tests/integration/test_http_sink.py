@@ -18,7 +18,17 @@ from http_sink_harness import apply, events, key_of, opened, sink_of
 from http_target import NONE, Fault, Seen, Target
 from sql_sink_harness import APPLIED, RECOVERED, delivered, entry
 
-from heddle import Basic, Bearer, ClientCredentials, Endpoint, HttpCall, IdempotencyKey, LookUp, secret
+from heddle import (
+    Basic,
+    Bearer,
+    ClientCertificate,
+    ClientCredentials,
+    Endpoint,
+    HttpCall,
+    IdempotencyKey,
+    LookUp,
+    secret,
+)
 from heddle.delivery.classify import is_unknown_effect, retry_after_s, target_of
 from heddle.errors import AuthError, Failure, FailureClass, UsageError
 from schemas.ledger import Entry
@@ -404,6 +414,57 @@ def test_a_certificate_has_to_be_for_the_name_not_for_the_address(tmp_path: Path
     target.stop()
     assert failure.failure_class is FailureClass.DEPENDENCY_DOWN
     assert len(target.seen) == 1
+
+
+def mutual(authority: Authority, tmp_path: Path, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Target:
+    """A target that takes clients with a certificate of this authority only."""
+    files = authority.issue(tmp_path, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.write(tmp_path)))
+    context.load_cert_chain(files.certificate, files.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = newest
+    return Target(tls=context)
+
+
+def test_a_client_certificate_is_shown_and_read_anew_when_its_files_change(tmp_path: Path) -> None:
+    authority = Authority.make("Tests")
+    target = mutual(authority, tmp_path)
+    first, second = authority.issue(tmp_path, "first"), authority.issue(tmp_path, "second")
+    shown = {"certificate_file": tmp_path / "tls.crt", "key_file": tmp_path / "tls.key"}
+    for path, source in zip(shown.values(), (first.certificate, first.key), strict=True):
+        path.write_bytes(source.read_bytes())
+    certificate = ClientCertificate(**{name: str(path) for name, path in shown.items()})
+    with opened(target, ca_file=str(tmp_path / "Tests.pem"), client_certificate=certificate) as writer:
+        assert apply(writer, *events("a"))[0] == [APPLIED]
+        shown["certificate_file"].write_bytes(second.certificate.read_bytes())
+        target.stop()
+        target.start()
+        assert apply(writer, *events("b"))[0] == [APPLIED]  # the key is still the first's: so is what is shown
+        shown["key_file"].write_bytes(second.key.read_bytes())
+        target.stop()
+        target.start()
+        assert apply(writer, *events("c"))[0] == [APPLIED]
+    target.stop()
+    assert [seen.peer for seen in target.effects] == ["first", "first", "second"]
+
+
+def test_a_target_that_does_not_take_our_certificate_stops_the_sink(tmp_path: Path) -> None:
+    """In TLS 1.3 a client may send before the server has said no, and the reset that follows may overtake the alert."""
+    authority = Authority.make("Tests")
+    target = mutual(authority, tmp_path, ssl.TLSVersion.TLSv1_2)
+    stranger = Authority.make("Others").issue(tmp_path, "stranger")
+    certificate = ClientCertificate(certificate_file=str(stranger.with_key))
+    with opened(target, ca_file=str(tmp_path / "Tests.pem"), client_certificate=certificate) as writer:
+        failure = only(apply(writer, *events("a"))[1])
+    target.stop()
+    assert (failure.failure_class, target.seen) == (FailureClass.AUTH, [])
+
+
+def test_a_client_certificate_without_its_key_is_refused_at_the_start(tmp_path: Path) -> None:
+    files = Authority.make("Tests").issue(tmp_path, "client")
+    certificate = ClientCertificate(certificate_file=str(files.certificate))
+    with pytest.raises(UsageError, match="client certificate cannot be loaded"):
+        sink_of("https://api.example.com", client_certificate=certificate).open()
 
 
 def test_a_declaration_without_key_and_look_up_is_refused() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from dataclasses import dataclass
 
 import httpx2
@@ -12,6 +11,7 @@ import httpx2
 from heddle.errors import UsageError
 from heddle.http.auth import REFUSED, Auth
 from heddle.http.guard import Guard, GuardedTransport
+from heddle.http.tls import Tls
 from heddle.sinks.http.answer import MAX_BODY_BYTES, Answer
 
 MAX_TOTAL_S = 35.0
@@ -40,15 +40,14 @@ class Client:
     """Raises httpx2's exceptions, `TimeoutError` past the total deadline, `ForbiddenHostError`,
     `ForbiddenAddressError`, and what renewing credentials raises."""
 
-    def __init__(
-        self, guard: Guard, auth: Auth | None, deadlines: Deadlines, context: ssl.SSLContext, most: int
-    ) -> None:
+    def __init__(self, guard: Guard, auth: Auth | None, deadlines: Deadlines, tls: Tls, most: int) -> None:
+        self._tls = tls
         self._deadlines = deadlines
         self._credentials = auth.open() if auth is not None else None
         self._renewing = asyncio.Lock()
         self._held_until = 0.0
         self._client = httpx2.AsyncClient(
-            transport=GuardedTransport(guard, context, most),
+            transport=GuardedTransport(guard, tls.context, most),
             timeout=httpx2.Timeout(deadlines.read_s, connect=deadlines.connect_s, pool=deadlines.total_s),
             follow_redirects=False,
             trust_env=False,
@@ -90,6 +89,7 @@ class Client:
     async def send(self, request: httpx2.Request, ends_at: float) -> Answer:
         """Past its status an answer is as good as it comes: an effect that was told is not unknown because the rest of
         the body is."""
+        self._tls.renew()
         async with asyncio.timeout_at(ends_at):
             response = await self._client.send(request, stream=True)
         body = bytearray()

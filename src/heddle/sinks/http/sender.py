@@ -20,6 +20,7 @@ import orjson
 
 from heddle.contracts import Contract
 from heddle.errors import (
+    AuthError,
     DependencyDownError,
     Failure,
     FailureClass,
@@ -31,6 +32,7 @@ from heddle.errors import (
 )
 from heddle.event import Identity, stable_id
 from heddle.http.guard import ForbiddenHostError
+from heddle.http.tls import refuses_us
 from heddle.integration import Applied, Delivered
 from heddle.on_failure import OnFailure
 from heddle.secrets import redact
@@ -189,6 +191,9 @@ class Sender:
         name, host = self._target.name, request.url.host
         if isinstance(error, HeddleError):
             return failed(index, error)
+        if refuses_us(error):
+            told = f"{name}: {host} does not take our client certificate ({_kebab(error)})"
+            return failed(index, AuthError(told, hint="renew client_certificate=, then start the worker again"))
         if isinstance(error, _UNSENT):
             told = f"{name}: no connection to {host} ({_kebab(error)})"
             if host == self._host:

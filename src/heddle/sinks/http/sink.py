@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar, cast
@@ -14,6 +13,7 @@ from heddle.errors import UsageError
 from heddle.event import Event
 from heddle.http.auth import Auth
 from heddle.http.guard import Guard
+from heddle.http.tls import ClientCertificate, Tls
 from heddle.integration import Sink, Start
 from heddle.on_failure import DEFAULT, OnFailure, Order
 from heddle.sinks.http.call import Endpoint, HttpCall, maker_of
@@ -38,7 +38,8 @@ class HttpSink(Sink[R]):
 
     Other 4xx are the record's failure, with the answer's beginning in the dead letter; 429, and 503 that says when, are
     waited for; what does not answer pauses the sink, and nothing becomes dead from it. `concurrency` calls are in
-    flight at most, one key in order. `ca_file`: authorities, in PEM, in place of the system's."""
+    flight at most, one key in order. `ca_file`: authorities, in PEM, in place of the system's. `client_certificate`:
+    for mutual TLS."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class HttpSink(Sink[R]):
         concurrency: int = 16,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - frozen
         ca_file: str = "",
+        client_certificate: ClientCertificate | None = None,
         runbook: str = "",
         order: Order = "park",
         on_failure: OnFailure = DEFAULT,
@@ -93,6 +95,7 @@ class HttpSink(Sink[R]):
         self._concurrency = concurrency
         self._deadlines = deadlines
         self._ca_file = ca_file
+        self._client_certificate = client_certificate
 
     def pruned_before(self) -> datetime | None:
         """See `heddle rewind`: of what took effect earlier the target no longer keeps the key, and it would take effect
@@ -102,10 +105,10 @@ class HttpSink(Sink[R]):
 
     def open(self) -> HttpWriter[R]:
         """Connects with the first call, not here."""
-        context = _tls(self.name, self._ca_file)
+        tls = Tls(f"sink {self.name}", self._ca_file, self._client_certificate)
 
         def client() -> Client:
-            return Client(Guard(self._hosts), self.auth, self._deadlines, context, self._concurrency)
+            return Client(Guard(self._hosts), self.auth, self._deadlines, tls, self._concurrency)
 
         return HttpWriter(self.target, client, self._concurrency, self.order, self.on_failure.breaker.keys)
 
@@ -120,11 +123,3 @@ def _base(name: str, url: str) -> httpx2.URL:
     if parsed.userinfo:
         raise UsageError(f"sink {name}: url= holds credentials", hint="give them as auth=Basic(user, secret(…))")
     return parsed
-
-
-def _tls(name: str, ca_file: str) -> ssl.SSLContext:
-    """The system's authorities, or those of a file."""
-    try:
-        return httpx2.create_ssl_context(trust_env=False) if not ca_file else ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise UsageError(f"sink {name}: ca_file cannot be read ({error.strerror})") from None
