@@ -23,7 +23,7 @@ from heddle.integration import Flow, Sink, Source
 from heddle.mapping import Mapping
 from heddle.on_failure import Breaker, Caps, FailureBudget, OnFailure, Retry
 from heddle.secrets import Secret, secret
-from heddle.sinks.http import Deadlines, Endpoint, HttpCall, HttpSink, IdempotencyKey, LookUp
+from heddle.sinks.http import Deadlines, Endpoint, HttpAnswer, HttpCall, HttpSink, IdempotencyKey, LookUp
 from heddle.sinks.sql import SqlSink
 from heddle.sources.outbox import Outbox, OutboxSource
 from heddle.sources.postgres import PostgresSource, RowView, Table
@@ -63,6 +63,7 @@ __all__ = [
     "GitHub",
     "HeddleError",
     "Hmac",
+    "HttpAnswer",
     "HttpCall",
     "HttpSink",
     "HubSpotV3",

@@ -40,10 +40,12 @@ class Outcome(StrEnum):
 
 
 class Applied(NamedTuple):
-    """A sink's answer for one event. `recovered`: an earlier, crashed try had made the effect already."""
+    """A sink's answer for one event. `recovered`: an earlier, crashed try had made the effect already. `tells`: values
+    of the contract that the sink emits; their event is then counted as `emitted`, because it writes events."""
 
     outcome: Outcome
     recovered: bool = False
+    tells: tuple[Any, ...] = ()
 
 
 class Delivered(NamedTuple, Generic[R]):
@@ -263,9 +265,11 @@ def _takes_event(flow: str, function: Callable[..., Any]) -> bool:
 
 
 class Sink(Component, ABC, Generic[R]):
-    """One input topic and a target system, exactly once in effect."""
+    """One input topic and a target system, exactly once in effect. `emits`: a contract of what the target answers, by
+    events that are written in the transaction of the offsets."""
 
     reads: type[R]
+    emits: type[Any] | None = None
     start: Start = "earliest"
 
     @abstractmethod

@@ -10,7 +10,7 @@ from heddle.delivery.classify import Classifier
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
 from heddle.delivery.native_headers import headers_for
-from heddle.delivery.sink_step import SinkStep
+from heddle.delivery.sink_step import SinkStep, Telling
 from heddle.delivery.steps import Emitter, Step
 from heddle.errors import UsageError
 from heddle.integration import Component, Flow, Sink, Source
@@ -29,10 +29,19 @@ def open_step(component: Component, project: str, code_digest: str, registry: Re
         case Flow():
             return _flow_step(component, project, code_digest, registry, settings)
         case Sink():
-            codec: AvroCodec[Any] = AvroCodec(contract_of(component.reads), registry)
-            return SinkStep(component, codec, code_digest, settings.session_timeout_s)
+            return _sink_step(component, project, code_digest, registry, settings)
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")
+
+
+def _sink_step(sink: Sink[Any], project: str, code_digest: str, registry: Registry, settings: Settings) -> Step:
+    codec: AvroCodec[Any] = AvroCodec(contract_of(sink.reads), registry)
+    telling = None
+    if sink.emits is not None:
+        contract = contract_of(sink.emits)
+        emitter = Emitter(project, sink.name, contract.name, contract.topic, code_digest)
+        telling = Telling(AvroCodec(contract, registry), contract.key_of, emitter)
+    return SinkStep(sink, codec, code_digest, settings.session_timeout_s, telling)
 
 
 def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: Registry, settings: Settings) -> Step:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from heddle.broker.log import Record
+from heddle.broker.log import Outgoing, Record
 from heddle.contracts import Codec, body_hash
 from heddle.delivery.classify import Classifier, interruption
 from heddle.delivery.flow_steps import event_of
 from heddle.delivery.revision import TRIED_SINCE
-from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, FailedKeys, Result, Run
-from heddle.errors import Failure, FailureClass, HeddleError
+from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, Emitter, FailedKeys, Result, Run
+from heddle.errors import Failure, FailureClass, HeddleError, UsageError
 from heddle.event import REPLAYED
 from heddle.integration import Applied, CallingWriter, Delivered, PartitionFencedError, Sink, SinkWriter
 from heddle.on_failure import holds_keys
@@ -21,13 +21,29 @@ CALLS_BEGIN_WITHIN_S = 10.0
 taken for hung."""
 
 
+class Telling(NamedTuple):
+    """What a target answers, as events of a contract. Their ids are made of the event's that was sent: whatever comes
+    again after a crash tells under the same id."""
+
+    codec: Codec[Any]
+    key_of: Callable[[Any], bytes]
+    emitter: Emitter
+
+    def outputs(self, record: Record, values: Iterable[Any]) -> list[Outgoing]:
+        return self.emitter.outputs(record, [(self.key_of(value), self.codec.encode(value)) for value in values])
+
+
 class SinkStep:
     """Effects commit at the target first; the offsets follow. A batch that runs again reports `recovered`.
 
     A writer that calls is asked to begin nothing once the group may have another owner for the partitions: when the
     worker last showed itself as theirs longer than `session_timeout_s` ago. What it has not begun is cut."""
 
-    def __init__(self, sink: Sink[Any], codec: Codec[Any], digest: str, session_timeout_s: float = 6.0) -> None:
+    def __init__(
+        self, sink: Sink[Any], codec: Codec[Any], digest: str, session_timeout_s: float = 6.0,
+        telling: Telling | None = None,
+    ) -> None:  # fmt: skip
+        self._telling = telling
         self.digest = digest
         self.longest_call_s = LONGEST_RUN_S
         self._by_key = holds_keys(sink.order)
@@ -57,11 +73,17 @@ class SinkStep:
             return Run([])
         for i, answer in zip(indexes, answers, strict=True):
             if answer is not None:
-                results[i] = answer
+                results[i] = self._told(records[i], answer) if answer.tells else answer
         for failure in failures:
             index = indexes[failure.index]
             results[index] = self._classifier.reviewed(failure)._replace(index=index)
         return Run(results)
+
+    def _told(self, record: Record, answer: Applied) -> Result:
+        """Its events, which go into the transaction of its offset."""
+        if self._telling is None:
+            raise UsageError("the sink's writer tells of what its target answered, and the sink declares no emits=")
+        return self._telling.outputs(record, answer.tells)
 
     def _applied(self, batch: list[Delivered[Any]], budget: Budget) -> tuple[list[Applied | None], list[Failure]]:
         """The writer's answers. A client's own exception that got through it tells of the target, not of a record: it

@@ -52,7 +52,8 @@ def subscription_of(component: Component) -> Subscription:
         case Flow():
             topic, writes = contract_of(component.reads).topic, (contract_of(component.writes).topic,)
         case Sink():
-            topic, writes = contract_of(component.reads).topic, ()
+            emits = component.emits
+            topic, writes = contract_of(component.reads).topic, () if emits is None else (contract_of(emits).topic,)
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")
     start: Start = "earliest" if isinstance(component, Source) else component.start

@@ -139,7 +139,8 @@ def _components(project: Project) -> Iterator[Problem]:
                 continue
             if name not in known:
                 yield Problem(file, f"{component.name}: contract {name} is not under schemas/ of this project")
-        if isinstance(component, Flow) and component.reads is component.writes:
+        written = component.writes if isinstance(component, Flow) else getattr(component, "emits", None)
+        if isinstance(component, Flow | Sink) and component.reads is written:
             yield Problem(
                 file, f"{component.name} writes into the topic that it reads", "give its output its own contract"
             )
@@ -162,7 +163,7 @@ def _types_of(component: Component) -> list[type[Any]]:
         case Flow():
             return [component.reads, component.writes]
         case Sink():
-            return [component.reads]
+            return [component.reads, *([] if component.emits is None else [component.emits])]
         case _:
             return []
 

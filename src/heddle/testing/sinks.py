@@ -36,6 +36,7 @@ class BreakableSink(Sink[R]):
     def __init__(self, sink: Sink[R]) -> None:
         super().__init__(sink.name, owner=sink.owner, runbook=sink.runbook)
         self.reads = sink.reads
+        self.emits = sink.emits
         self.order = sink.order
         self.on_failure = sink.on_failure
         self.regulated = sink.regulated

@@ -101,7 +101,7 @@ def _types_of(component: Component) -> list[type]:
         case Flow():
             return [component.reads, component.writes]
         case Sink():
-            return [component.reads]
+            return [component.reads, *([] if component.emits is None else [component.emits])]
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")
 

@@ -34,11 +34,13 @@ _LATER = (408, 425)
 
 
 class Answer(NamedTuple):
-    """`body`: at most its first `MAX_BODY_BYTES`; less where the connection broke behind the status."""
+    """`body`: at most its first `MAX_BODY_BYTES`, and less where the connection broke behind the status, or the rest
+    came too late: then it is not whole."""
 
     request: httpx2.Request
     response: httpx2.Response
     body: bytes
+    is_whole: bool = True
 
     @property
     def status(self) -> int:

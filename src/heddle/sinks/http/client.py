@@ -92,7 +92,7 @@ class Client:
         self._tls.renew()
         async with asyncio.timeout_at(ends_at):
             response = await self._client.send(request, stream=True)
-        body = bytearray()
+        body, is_whole = bytearray(), False
         try:
             with contextlib.suppress(TimeoutError, httpx2.TransportError):
                 async with asyncio.timeout_at(ends_at):
@@ -100,9 +100,11 @@ class Client:
                         body += piece
                         if len(body) >= MAX_BODY_BYTES:
                             break
+                    else:
+                        is_whole = True
         finally:
             await response.aclose()
-        return Answer(request, response, bytes(body[:MAX_BODY_BYTES]))
+        return Answer(request, response, bytes(body[:MAX_BODY_BYTES]), is_whole)
 
     def request(self, method: str, url: str, content: bytes, headers: dict[str, str]) -> httpx2.Request:
         return self._client.build_request(method, url, content=content or None, headers=headers)

@@ -39,6 +39,7 @@ from heddle.secrets import redact
 from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, failed, meaning
 from heddle.sinks.http.call import Endpoint, HttpCall, Maker, encoded
 from heddle.sinks.http.client import MAX_TOTAL_S, Client, is_refused
+from heddle.sinks.http.telling import Telling
 
 LONGEST_WAIT_S = 1.0
 """Between two quick tries; what took longer than that to fail is not tried again at once."""
@@ -81,7 +82,7 @@ class LookUp:
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the sender has to know of one sink. `url`: without a "/" at its end. `look_up`: the call, and what its
-    answer says. `already`: statuses that say that the effect is there."""
+    answer says. `already`: statuses that say that the effect is there. `telling`: what makes events of answers."""
 
     name: str
     url: str
@@ -91,6 +92,7 @@ class Target:
     already: frozenset[int]
     headers: Mapping[str, str]
     policy: OnFailure
+    telling: Telling | None = None
 
 
 class Sender:
@@ -126,7 +128,7 @@ class Sender:
         began_s = self._wall_s()
         result = await self._look_up(index, delivered) if self._must_look_up(delivered) else None
         if result is None:
-            result = await self._tries(index, request, may_begin)
+            result = await self._tries(index, delivered, request, may_begin)
         self._remember(delivered.event.identity, result, began_s)
         return result
 
@@ -138,12 +140,14 @@ class Sender:
             if len(self._unanswered_since) > MOST_REMEMBERED:
                 del self._unanswered_since[next(iter(self._unanswered_since))]
 
-    async def _tries(self, index: int, request: httpx2.Request, may_begin: Callable[[], bool]) -> Applied | Failure:
+    async def _tries(
+        self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool]
+    ) -> Applied | Failure:
         """Several within the batch, where a moment may mend it: they count as one attempt."""
         policy, delay_s = self._target.policy, self._target.policy.quick_delay_s
         for number in range(1, policy.quick_tries + 1):
             began_s = time.monotonic()
-            result = await self._once(index, request, may_begin)
+            result = await self._once(index, delivered, request, may_begin)
             if not self._is_passing(result, began_s) or number == policy.quick_tries:
                 break
             if isinstance(result, Failure) and result.failure_class is FailureClass.RATE_LIMIT:
@@ -168,12 +172,23 @@ class Sender:
                 return self._target.key is not None
         return False
 
-    async def _once(self, index: int, request: httpx2.Request, may_begin: Callable[[], bool]) -> Applied | Failure:
+    async def _once(
+        self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool]
+    ) -> Applied | Failure:
         try:
             answer = await self._exchanged(request, may_begin)
         except (Exception, SystemExit) as error:
             return self._unanswered(index, request, error)
-        return meaning(index, answer, self._target.already)
+        return self._told(index, delivered, meaning(index, answer, self._target.already), answer, looked_up=False)
+
+    def _told(
+        self, index: int, delivered: Delivered[Any], result: Applied | Failure, answer: Answer, *, looked_up: bool
+    ) -> Applied | Failure:
+        """With the events that the sink makes of the answer."""
+        telling = self._target.telling
+        if telling is None or isinstance(result, Failure):
+            return result
+        return telling.told(index, delivered.event.value, result, answer, looked_up=looked_up)
 
     async def _exchanged(self, request: httpx2.Request, may_begin: Callable[[], bool]) -> Answer:
         """Sent once, and once more with renewed credentials."""
@@ -263,10 +278,11 @@ class Sender:
         if isinstance(seen, Failure):
             return seen
         try:
-            return RECOVERED if found(orjson.loads(answer.body) if answer.body else None) else None
+            is_there = found(orjson.loads(answer.body) if answer.body else None)
         except Exception as error:
             told = f"{name}: the look-up's answer is not what found= reads ({type(error).__name__})"
             return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
+        return self._told(index, delivered, RECOVERED, answer, looked_up=True) if is_there else None
 
 
 def _pause_s(failure: Failure) -> float:

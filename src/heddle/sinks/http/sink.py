@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import httpx2
 
@@ -19,9 +20,11 @@ from heddle.on_failure import DEFAULT, OnFailure, Order
 from heddle.sinks.http.call import Endpoint, HttpCall, maker_of
 from heddle.sinks.http.client import Client, Deadlines
 from heddle.sinks.http.sender import IdempotencyKey, LookUp, Target
+from heddle.sinks.http.telling import HttpAnswer, Telling
 from heddle.sinks.http.writer import HttpWriter
 
 R = TypeVar("R")
+W = TypeVar("W")
 
 
 class HttpSink(Sink[R]):
@@ -39,7 +42,10 @@ class HttpSink(Sink[R]):
     Other 4xx are the record's failure, with the answer's beginning in the dead letter; 429, and 503 that says when, are
     waited for; what does not answer pauses the sink, and nothing becomes dead from it. `concurrency` calls are in
     flight at most, one key in order. `ca_file`: authorities, in PEM, in place of the system's. `client_certificate`:
-    for mutual TLS."""
+    for mutual TLS.
+
+    `emits` and `from_answer`: what the target answers, a remote id say, becomes an event of that contract, written in
+    the transaction of the sink's offsets."""
 
     def __init__(
         self,
@@ -53,6 +59,8 @@ class HttpSink(Sink[R]):
         idempotency: IdempotencyKey | None = None,
         look_up: LookUp | None = None,
         already: Collection[int] = (),
+        emits: type[W] | None = None,
+        from_answer: Callable[[R, HttpAnswer], W | Iterable[W] | None] | None = None,
         headers: Mapping[str, str] | None = None,
         hosts: Collection[str] = (),
         concurrency: int = 16,
@@ -67,6 +75,7 @@ class HttpSink(Sink[R]):
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
         self.reads = reads
+        self.emits = emits
         self.auth = auth
         self.order = order
         self.on_failure = on_failure
@@ -90,6 +99,7 @@ class HttpSink(Sink[R]):
             already=frozenset(already),
             headers={"User-Agent": f"heddle/{name}", **(headers or {})},
             policy=on_failure,
+            telling=_telling(name, emits, from_answer),
         )
         self._hosts = (parsed.host, *hosts, *(auth.hosts if auth is not None else ()))
         self._concurrency = concurrency
@@ -111,6 +121,19 @@ class HttpSink(Sink[R]):
             return Client(Guard(self._hosts), self.auth, self._deadlines, tls, self._concurrency)
 
         return HttpWriter(self.target, client, self._concurrency, self.order, self.on_failure.breaker.keys)
+
+
+def _telling(name: str, emits: type[Any] | None, from_answer: Callable[..., Any] | None) -> Telling | None:
+    if emits is None and from_answer is None:
+        return None
+    if emits is None or from_answer is None:
+        raise UsageError(
+            f"sink {name}: of emits= and from_answer= only one is given",
+            hint="name the contract, and the function of value and answer that makes an event of it",
+        )
+    if not callable(from_answer) or inspect.iscoroutinefunction(from_answer):
+        raise UsageError(f"sink {name}: from_answer= is no plain function")
+    return Telling(name, contract_of(emits), from_answer)
 
 
 def _base(name: str, url: str) -> httpx2.URL:
