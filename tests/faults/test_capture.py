@@ -60,8 +60,8 @@ def test_the_topics_replay_to_the_tables(
                 until(lambda begun=begun: confirmed(dsn) > begun, "it captures these changes")  # type: ignore[misc]
                 threading.Event().wait(dice.random() * 0.2)  # anywhere in its work
                 victim = shell.worker(supervisor, f"{SOURCE}.pull")
-                if victim is not None:
-                    victim.kill()
+                assert victim is not None, "it captured a moment ago"
+                victim.kill()
             elif fault == "broker":
                 own_stack.kafka.kill()
                 own_stack.kafka.start()

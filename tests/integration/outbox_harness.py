@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -177,3 +178,45 @@ def by_account(events: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
     for account, version in events:
         found.setdefault(account, []).append(version)
     return found
+
+
+def die(worker: PullWorker) -> None:
+    """Its connections end, and nothing else."""
+    if worker._puller is not None:
+        worker._puller.close()
+    worker.abandon()
+
+
+def write_at_random(publishing: Publishing, seed: int, writes: int, done: threading.Event) -> None:
+    """Transactions of one to three changes, each of an account that it locks; they commit late, or not at all."""
+    rng = random.Random(seed)
+    with psycopg.connect(publishing.database.dsn) as connection:
+        for _ in range(writes):
+            if rng.random() < 0.3:
+                connection.execute("select pg_current_xact_id()")  # an id long before anything is written
+                connection.execute("select pg_sleep(%s)", (rng.random() * 0.01,))
+            for account in sorted(rng.sample("abcdef", rng.randint(1, 3))):  # in one order: no deadlocks
+                version = connection.execute(
+                    "update account set version = version + 1 where name = %s returning version", (account,)
+                ).fetchone()
+                assert version is not None
+                publishing.put(connection, account, version[0])
+                if rng.random() < 0.3:
+                    connection.execute("select pg_sleep(%s)", (rng.random() * 0.005,))
+            if rng.random() < 0.2:
+                connection.rollback()
+            else:
+                connection.commit()
+    done.set()
+
+
+def progress_of(worker: PullWorker) -> Callable[[], bool]:
+    """Whether it has published since it leads. Who dies twice without that leaves the next rows to the raw topic."""
+    at_first: list[int] = []
+
+    def has_published() -> bool:
+        if worker.is_leader:
+            at_first.append(worker.counts.total)
+        return bool(at_first) and worker.counts.total > at_first[0]
+
+    return has_published

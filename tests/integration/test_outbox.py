@@ -5,18 +5,28 @@ from __future__ import annotations
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from outbox_harness import FIELDS, TABLE, Crash, Publishing, by_account, crashing
+from outbox_harness import (
+    FIELDS,
+    TABLE,
+    Crash,
+    Publishing,
+    by_account,
+    crashing,
+    die,
+    progress_of,
+    write_at_random,
+)
 from postgres_source_harness import Database, contract_type, running_postgres
 from structlog.testing import capture_logs
 
 from heddle.broker.log import Outgoing
 from heddle.contracts import contract_of
-from heddle.delivery.pull import PullWorker, packed_position
+from heddle.delivery.pull import packed_position
 from heddle.errors import PositionLostError, UsageError
 from heddle.integration import Outcome
 from heddle.local.postgres import Postgres
@@ -70,13 +80,6 @@ def begun(publishing: Publishing) -> psycopg.Connection[Any]:
     connection = publishing.connect()
     connection.execute("select pg_current_xact_id()")
     return connection
-
-
-def die(worker: PullWorker) -> None:
-    """Its connections end, and nothing else."""
-    if worker._puller is not None:
-        worker._puller.close()
-    worker.abandon()
 
 
 # Why it is read as it is
@@ -284,41 +287,6 @@ def test_a_window_that_is_half_done_is_gone_on_with_while_others_write(publishin
     connection.commit()
     publishing.publish(publishing.worker("1", max_records=2))
     assert publishing.published() == [("a", version) for version in range(6)]
-
-
-def write_at_random(publishing: Publishing, seed: int, writes: int, done: threading.Event) -> None:
-    """Transactions of one to three changes, each of an account that it locks; they commit late, or not at all."""
-    rng = random.Random(seed)
-    with psycopg.connect(publishing.database.dsn) as connection:
-        for _ in range(writes):
-            if rng.random() < 0.3:
-                connection.execute("select pg_current_xact_id()")  # an id long before anything is written
-                connection.execute("select pg_sleep(%s)", (rng.random() * 0.01,))
-            for account in sorted(rng.sample("abcdef", rng.randint(1, 3))):  # in one order: no deadlocks
-                version = connection.execute(
-                    "update account set version = version + 1 where name = %s returning version", (account,)
-                ).fetchone()
-                assert version is not None
-                publishing.put(connection, account, version[0])
-                if rng.random() < 0.3:
-                    connection.execute("select pg_sleep(%s)", (rng.random() * 0.005,))
-            if rng.random() < 0.2:
-                connection.rollback()
-            else:
-                connection.commit()
-    done.set()
-
-
-def progress_of(worker: PullWorker) -> Callable[[], bool]:
-    """Whether it has published since it leads. Who dies twice without that leaves the next rows to the raw topic."""
-    at_first: list[int] = []
-
-    def has_published() -> bool:
-        if worker.is_leader:
-            at_first.append(worker.counts.total)
-        return bool(at_first) and worker.counts.total > at_first[0]
-
-    return has_published
 
 
 def test_writers_that_commit_late_and_out_of_order_and_readers_that_die_publish_every_row_once_and_in_order(

@@ -18,6 +18,10 @@ from heddle.errors import FormatError
 
 FORMAT_VERSION = 1
 FIRST_SEQ = -(2**63)
+UNREADABLE_HINT = (
+    "a newer Heddle wrote it, or read_by= was changed: run that version, or stop the source and give the position up "
+    "with `heddle snapshot NAME --restart`, which publishes all that the table then holds"
+)
 
 
 class TableIdentity(NamedTuple):
@@ -65,6 +69,4 @@ class Position:
                 TableIdentity(*found["table"]), found["timeline"], found["done"], window and Window(*window)
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise FormatError(
-                "the position in an outbox cannot be read here", hint="a newer Heddle wrote it: run that version"
-            ) from error
+            raise FormatError("the position in an outbox cannot be read here", hint=UNREADABLE_HINT) from error

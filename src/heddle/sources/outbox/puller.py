@@ -20,7 +20,7 @@ from heddle.integration import Pull
 from heddle.secrets import Secret
 from heddle.sources.outbox.position import FIRST_SEQ, Position, TableIdentity, Window
 from heddle.sources.outbox.row import Kinds, OutboxRow
-from heddle.sources.outbox.table import Statements, columns, findings, quoted
+from heddle.sources.outbox.table import PageRow, Statements, columns, findings, quoted
 from heddle.sources.postgres.session import Session
 
 PRUNE_ROWS = 2_000
@@ -132,7 +132,7 @@ class OutboxPuller:
             before = int(split[0][0])
         return Window(before)
 
-    def _page(self, window: Window, max_records: int) -> list[tuple[str, str, str, str, str | bytes | None, str, int]]:
+    def _page(self, window: Window, max_records: int) -> list[PageRow]:
         parameters = (*self._statements.parameters(self._position.done, window.before), window.seq, max_records)
         return self._session.rows(self._statements.page, parameters)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from psycopg import sql
 
 from heddle.errors import UsageError
+from heddle.sources.postgres import catalog
+from heddle.sources.postgres.catalog import Publication, TableInfo
 from heddle.sources.postgres.checks import Finding
 from heddle.sources.postgres.session import Session
 
@@ -22,12 +24,22 @@ _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "xid": ("xid8",),
     "created_at": ("timestamptz",),
 }
+PLAIN_COLUMNS: Final = ("id", "aggregatetype", "aggregateid", "type", "payload")
+"""Debezium's, which are enough where the log tells the order."""
+
 _ADDED: Final = {
     "seq": "alter table {} add column seq bigint generated always as identity unique",
     "xid": "alter table {} add column xid xid8 not null default pg_current_xact_id()",
     "created_at": "alter table {} add column created_at timestamptz not null default now()",
 }
-"""What a table of Debezium's convention lacks, and the statement that adds it."""
+"""What a table of Debezium's convention lacks to be polled, and the statement that adds it."""
+
+PAGE_COLUMNS: Final = (
+    "id::text, coalesce(aggregatetype::text, ''), coalesce(aggregateid::text, ''), "
+    "coalesce(type::text, ''), {payload}, coalesce(created_at::text, ''), seq"
+)
+PageRow = tuple[str, str, str, str, str | bytes | None, str, int]
+"""In the order of `OutboxRow`, and `seq`."""
 
 _READ_COLUMNS = """
 select a.attname, t.typname, a.attnotnull, a.attidentity <> '', coalesce(pg_get_expr(d.adbin, d.adrelid), ''),
@@ -64,16 +76,60 @@ def findings(session: Session, table: str) -> list[Finding]:
     found = columns(session, table)
     if not found:
         return [(f"there is no table {table}", "docs/how-to/publish-through-an-outbox.md has its statement")]
-    told = [*_missing(found, table), *_unordered(found, table)]
+    return [*_missing(found, table, _COLUMNS), *_unordered(found, table), *_rights(session, table)]
+
+
+def captured_findings(session: Session, table: str, publication: str) -> list[Finding]:
+    """What keeps a table's rows out of the log, or its reader from pruning them."""
+    found = columns(session, table)
+    if not found:
+        return [(f"there is no table {table}", "docs/how-to/publish-through-an-outbox.md has its statement")]
+    wrong = [*_missing(found, table, PLAIN_COLUMNS), *_rights(session, table)]
+    info = catalog.tables(session, [table])[table]
+    if not info.key:
+        wrong.append((f"{table} has no primary key", f"alter table {table} add primary key (id)"))
+    return wrong + list(_unpublished(catalog.publication(session, publication), publication, info))
+
+
+def is_numbered(found: dict[str, Column]) -> bool:
+    """Whether rows that are there already can be told in their order: as if they were polled."""
+    return not [*_missing(found, "", _COLUMNS), *_unordered(found, "")]
+
+
+def _unpublished(published: Publication | None, publication: str, info: TableInfo) -> Iterator[Finding]:
+    """A row that is not in the log would be deleted unread."""
+    name, table = sql.Identifier(publication).as_string(None), info.name
+    if published is not None and info.kind == "p" and not published.via_root:
+        yield (
+            f"{table} is partitioned, and its rows come as its partitions'",
+            f"alter publication {name} set (publish_via_partition_root = true)",
+        )
+        return
+    if published is None or table not in published.tables:
+        verb = f"create publication {name} for" if published is None else f"alter publication {name} add"
+        options = "" if published is not None else " with (publish = 'insert', publish_via_partition_root = true)"
+        yield f"{table} is not in a publication {publication}", f"{verb} table {quoted(table)}{options}"
+        return
+    if not published.has_inserts:
+        yield f"the publication {publication} leaves inserts out", f"alter publication {name} set (publish = 'insert')"
+    if published.tables[table].row_filter:
+        yield f"the publication {publication} leaves rows of {table} out", "take its row filter away"
+    hidden = [
+        column for column in PLAIN_COLUMNS if column in info.columns and column not in published.tables[table].columns
+    ]
+    if hidden:
+        yield f"the publication {publication} leaves out {', '.join(hidden)} of {table}", "take its column list away"
+
+
+def _rights(session: Session, table: str) -> Iterator[Finding]:
     ((user, may_select, may_delete),) = session.rows(_RIGHTS, (quoted(table),) * 2)
     if not (may_select and may_delete):
-        told.append((f"{user} may not read and delete rows", f"grant select, delete on {table} to {user}"))
-    return told
+        yield f"{user} may not read and delete rows", f"grant select, delete on {table} to {user}"
 
 
-def _missing(found: dict[str, Column], table: str) -> Iterator[Finding]:
-    for name, types in _COLUMNS.items():
-        column = found.get(name)
+def _missing(found: dict[str, Column], table: str, names: Iterable[str]) -> Iterator[Finding]:
+    for name in names:
+        types, column = _COLUMNS[name], found.get(name)
         if column is None:
             yield (f"no column {name}", _ADDED.get(name, "").format(table))
         elif column.type not in types:
@@ -115,10 +171,8 @@ class Statements:
 
     def __init__(self, table: str, *, reads_bytes: bool) -> None:
         name, payload = quoted(table), "payload" if reads_bytes else "payload::text"
-        # An order: id, aggregatetype, aggregateid, type, payload, created_at, seq.
         self.page = f"""
-            select id::text, coalesce(aggregatetype::text, ''), coalesce(aggregateid::text, ''),
-                coalesce(type::text, ''), {payload}, coalesce(created_at::text, ''), seq
+            select {PAGE_COLUMNS.format(payload=payload)}
             from {name} where xid >= %s::xid8 and xid < %s::xid8 and seq > %s order by seq limit %s
         """  # noqa: S608 - the name is quoted
         self.split = f"""

@@ -71,6 +71,7 @@ class Published(NamedTuple):
 
 class Publication(NamedTuple):
     via_root: bool
+    has_inserts: bool
     is_complete: bool
     """Inserts, updates, deletes and truncates are all in it."""
     tables: dict[str, Published]
@@ -106,7 +107,7 @@ def publication(session: Session, name: str) -> Publication | None:
         )
         for table, row_filter, rel, attrs, columns in session.rows(_PUBLISHED, (name,))
     }
-    return Publication(via_root, all(kinds), published)
+    return Publication(via_root, kinds[0], all(kinds), published)
 
 
 def slot(session: Session, name: str) -> SlotState | None:

@@ -30,7 +30,7 @@ select current_setting('server_version_num')::int, current_setting('wal_level'),
 
 def findings(session: Session, slot: str, publication: str, tables: Mapping[str, Table]) -> Iterator[Finding]:
     """Raises what `Session` raises."""
-    yield from _server(session, slot)
+    yield from server_findings(session, slot)
     published = catalog.publication(session, publication)
     infos = catalog.tables(session, list(tables))
     names = ", ".join(".".join(map(quoted, name.split("."))) for name in tables)
@@ -52,7 +52,8 @@ def findings(session: Session, slot: str, publication: str, tables: Mapping[str,
             yield from _table(table, info, publication, published)
 
 
-def _server(session: Session, slot: str) -> Iterator[Finding]:
+def server_findings(session: Session, slot: str) -> Iterator[Finding]:
+    """Of the server, the role and the slot. Raises what `Session` raises."""
     ((version, level, max_slots, max_senders, slots, standby, may_replicate, role, keep),) = session.rows(_SERVER)
     found = catalog.slot(session, slot)
     if version < MIN_VERSION:
@@ -90,15 +91,15 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
     columns = table.named_columns(table.emits)
     read = {column for cls in table.contracts for column in table.named_columns(cls).values()}
     is_full = info.identity == "f"
-    if published is not None and table.name not in published.tables:
-        yield (
-            f"{table.name} is not in the publication {publication}",
-            f"alter publication {quoted(publication)} add table {name}",
-        )
     if info.kind == "p" and published is not None and not published.via_root:
         yield (
             f"{table.name} is partitioned, and its changes come as its partitions'",
             f"alter publication {quoted(publication)} set (publish_via_partition_root = true)",
+        )
+    elif published is not None and table.name not in published.tables:
+        yield (
+            f"{table.name} is not in the publication {publication}",
+            f"alter publication {quoted(publication)} add table {name}",
         )
     if not info.is_readable:
         yield f"{table.name} may not be read by the source's role", f"grant select on {name} to the role"

@@ -55,6 +55,19 @@ class Stream:
         system_id, timeline, end = (result.get_value(0, column) or b"" for column in range(3))
         return System(system_id.decode(), int(timeline), lsn_of(end.decode()))
 
+    def create_slot(self, slot: str, plugin: str) -> tuple[int, str]:
+        """Its consistent point, and a snapshot that sees what was committed before it and nothing else, by the name
+        under which other sessions may import it until this connection does anything more. Waits for the
+        transactions that run."""
+        with translated(self._source):
+            result = self._pgconn.exec_(
+                f"CREATE_REPLICATION_SLOT \"{slot}\" LOGICAL {plugin} (SNAPSHOT 'export')".encode()
+            )
+            if result.status != ExecStatus.TUPLES_OK:
+                raise psycopg.errors.error_from_result(result)
+        point, exported = ((result.get_value(0, column) or b"").decode() for column in (1, 2))
+        return lsn_of(point), exported
+
     def start(self, slot: str, lsn: int, publication: str) -> None:
         """Of transactions that were confirmed the server sends nothing again, whatever `lsn` says."""
         quoted = publication.replace('"', '""').replace("'", "''")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from heddle.errors import AuthError, DependencyDownError, HeddleError, PositionLostError, UsageError
@@ -82,6 +83,14 @@ class Session:
         columns = [((result.fname(number) or b"").decode(), result.ftype(number)) for number in width]
         values = [tuple([result.get_value(row, number) for number in width]) for row in range(result.ntuples)]
         return columns, values
+
+    @contextmanager
+    def seeing(self, exported: str) -> Iterator[None]:
+        """Statements inside see what an exported snapshot saw."""
+        with translated(self._source), self._connection.transaction():
+            self._connection.execute("set transaction isolation level repeatable read")
+            self._connection.execute(sql.SQL("set transaction snapshot {}").format(exported))
+            yield
 
     def close(self) -> None:
         self._connection.close()

@@ -22,7 +22,7 @@ from heddle.sources.postgres.session import Session
 from heddle.sources.postgres.tables import Shape, Table
 from heddle.sources.postgres.window import emit, prefix_of
 
-_SLOT = re.compile(r"[a-z0-9_]{1,63}")
+SLOT_NAME = re.compile(r"[a-z0-9_]{1,63}")
 
 
 class PostgresSource(PulledSource):
@@ -49,7 +49,7 @@ class PostgresSource(PulledSource):
         regulated: bool = False,
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
-        if not _SLOT.fullmatch(slot):
+        if not SLOT_NAME.fullmatch(slot):
             raise UsageError(f"source {name}: slot {slot!r} is not lower-case letters, digits and underscores")
         self.tables = {table.name: table for table in tables}
         if not tables or len(self.tables) != len(tables):

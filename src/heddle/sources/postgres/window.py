@@ -19,6 +19,7 @@ from heddle.errors import UsageError
 from heddle.sources.postgres.catalog import TableInfo, Types
 from heddle.sources.postgres.pgoutput import Row
 from heddle.sources.postgres.position import Snapshot
+from heddle.sources.postgres.replication import lsn_of
 from heddle.sources.postgres.session import Session
 
 MARK_VERSION = 1
@@ -97,9 +98,10 @@ class Window:
         self.rows.pop(key, None)
 
 
-def emit(session: Session, prefix: str, content: dict[str, object]) -> None:
-    """Writes a message of ours into the log, in a transaction of its own."""
-    session.rows(_EMIT, (prefix, orjson.dumps({"v": MARK_VERSION, **content}).decode()))
+def emit(session: Session, prefix: str, content: dict[str, object]) -> int:
+    """Writes a message of ours into the log, in a transaction of its own. Returns where it stands."""
+    ((lsn,),) = session.rows(_EMIT, (prefix, orjson.dumps({"v": MARK_VERSION, **content}).decode()))
+    return lsn_of(str(lsn))
 
 
 def read_emitted(content: bytes) -> dict[str, object] | None:
