@@ -352,7 +352,7 @@ def test_a_whole_run_is_told_what_each_of_its_records_would_be(
 ) -> None:
     caps = Caps(entries=12, entries_per_key=4)
     index, careful = PartitionIndex(TOPIC_ID, order, caps), Careful(TOPIC_ID, order, caps)
-    stays = [stored(offset, offset, State.DEAD, b"%d" % (offset % 2) if offset % 4 else None) for offset in range(8)]
+    stays = [stored(offset, offset, State.DEAD, b"%d" % (offset % 3) if offset % 4 else None) for offset in range(8)]
     for each in (index, careful):
         if is_restored:
             each.restore(stays, 0.0, 0)
