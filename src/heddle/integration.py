@@ -21,6 +21,8 @@ R = TypeVar("R")
 W = TypeVar("W")
 
 Start = Literal["earliest", "latest"]
+OnTombstone = Literal["park", "ignore", "delete"]
+"""What a sink does about a record without a value: its entity is gone. "delete": its writer is given it."""
 
 Output: TypeAlias = W | Iterable[W] | None
 SyncFunction: TypeAlias = Callable[[R], Output[W]] | Callable[[R, Event[R]], Output[W]]
@@ -49,7 +51,8 @@ class Applied(NamedTuple):
 
 
 class Delivered(NamedTuple, Generic[R]):
-    """One decoded event as a sink gets it: the record, its value, and what identity rests on.
+    """One decoded event as a sink gets it: the record, its value, and what identity rests on. A tombstone's value is
+    None; only sinks that declare `on_tombstone` "delete" are given any.
 
     `replayed`: it comes from the dead-letter topic and out of its key's log order, so that of two events with equal
     versions it is the one to lose. `tried_since_ms`, of a record that comes from there: when it failed first
@@ -266,10 +269,12 @@ def _takes_event(flow: str, function: Callable[..., Any]) -> bool:
 
 class Sink(Component, ABC, Generic[R]):
     """One input topic and a target system, exactly once in effect. `emits`: a contract of what the target answers, by
-    events that are written in the transaction of the offsets."""
+    events that are written in the transaction of the offsets. `on_tombstone`: parked as a contract failure unless the
+    sink says otherwise; one that is ignored counts as applied."""
 
     reads: type[R]
     emits: type[Any] | None = None
+    on_tombstone: OnTombstone = "park"
     start: Start = "earliest"
 
     @abstractmethod

@@ -44,7 +44,7 @@ class Office:
         self._codec: AvroCodec[Entry] = AvroCodec(contract_of(Entry), self.registry)
 
     def feed(self, *names: str, first: int = 0) -> None:
-        """One event for each name, which is its key; ids count from `first`."""
+        """One event for each name, which is its key; ids count from `first`. A name behind a "-" is a tombstone's."""
         producer = self.scene._feeder
         producer.begin()
         for number, name in enumerate(names, first):
@@ -52,8 +52,9 @@ class Office:
             headers = event_headers(
                 identity, "ledger.entry.v1", b"2026-01-01T00:00:00Z", Lineage("r.0", identity).pack(), None, []
             )
-            value = self._codec.encode(entry(name, number))
-            producer.produce([Outgoing(self.scene.subscription.topic, name.encode(), value, headers, 0)])
+            key, is_gone = f"default/{name.removeprefix('-')}".encode(), name.startswith("-")
+            value = None if is_gone else self._codec.encode(entry(name, number))
+            producer.produce([Outgoing(self.scene.subscription.topic, key, value, headers, 0)])
         producer.commit(30)
 
     def step(self, **options: Any) -> Any:

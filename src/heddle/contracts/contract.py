@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import fastavro
 
-from heddle.contracts.keys import compile_key
+from heddle.contracts.keys import KeyValues, compile_key, compile_key_parser
 from heddle.contracts.metadata import Metadata, load_metadata
 from heddle.contracts.parser import parse_schema
 from heddle.contracts.rules import check_rules
@@ -68,6 +68,13 @@ class Contract:
 
         Raises `EncodeError` with the field path when a key field is missing, null or of a wrong type."""
         return compile_key(self.metadata.key, self.metadata.tenant)
+
+    @cached_property
+    def key_values(self) -> Callable[[bytes | None], KeyValues]:
+        """From a record key to the values of the key fields (and of the tenant, where the contract has one), by path.
+
+        Raises `BadKeyError`."""
+        return compile_key_parser(self.root, self.metadata.key, self.metadata.tenant)
 
     @cached_property
     def type(self) -> type[Any]:

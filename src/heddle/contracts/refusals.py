@@ -73,6 +73,12 @@ class TombstoneError(DecodeError):
     code = "tombstone"
 
 
+class BadKeyError(DecodeError):
+    """A record key that the contract's key fields cannot have made."""
+
+    code = "bad-key"
+
+
 class TrailingBytesError(DecodeError):
     code = "trailing-bytes"
 

@@ -13,12 +13,15 @@ from heddle.delivery.revision import TRIED_SINCE
 from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, Emitter, FailedKeys, Result, Run
 from heddle.errors import Failure, FailureClass, HeddleError, UsageError
 from heddle.event import REPLAYED
-from heddle.integration import Applied, CallingWriter, Delivered, PartitionFencedError, Sink, SinkWriter
+from heddle.integration import Applied, CallingWriter, Delivered, Outcome, PartitionFencedError, Sink, SinkWriter
 from heddle.on_failure import holds_keys
 
 CALLS_BEGIN_WITHIN_S = 10.0
 """Of a batch, where a session lasts longer: it has to end, with the calls that are under way, before its worker is
 taken for hung."""
+
+
+_IGNORED = Applied(Outcome.APPLIED)
 
 
 class Telling(NamedTuple):
@@ -49,6 +52,7 @@ class SinkStep:
         self._by_key = holds_keys(sink.order)
         self._classifier = Classifier(sink.on_failure.classes)
         self._codec = codec
+        self._on_tombstone = sink.on_tombstone
         self._session_timeout_s = min(session_timeout_s, CALLS_BEGIN_WITHIN_S)
         self._writer: SinkWriter[Any] = sink.open()
 
@@ -65,7 +69,7 @@ class SinkStep:
         values, undecodable = self._codec.decode_batch([record.value for record in records])
         results: list[Result] = [SKIPPED] * len(records)
         for failure in undecodable:
-            results[failure.index] = failure
+            results[failure.index] = self._undecodable(records[failure.index], failure)
         indexes = self._eligible(records, results)
         batch = [delivered(records[i], values[i]) for i in indexes]
         answers, failures = self._applied(batch, budget) if batch else ([], [])
@@ -78,6 +82,17 @@ class SinkStep:
             index = indexes[failure.index]
             results[index] = self._classifier.reviewed(failure)._replace(index=index)
         return Run(results)
+
+    def _undecodable(self, record: Record, failure: Failure) -> Result:
+        """A tombstone is one of these for the codec; what it means the sink says."""
+        if record.value is not None:
+            return failure
+        match self._on_tombstone:
+            case "delete":
+                return SKIPPED
+            case "ignore":
+                return _IGNORED
+        return failure._replace(message="a tombstone: its entity is gone, and the sink's on_tombstone= is not declared")
 
     def _told(self, record: Record, answer: Applied) -> Result:
         """Its events, which go into the transaction of its offset."""
@@ -110,7 +125,9 @@ class SinkStep:
         for index, record in enumerate(records):
             if isinstance(results[index], Failure):
                 failed.add(record)
-            elif failed.head_of(record) is None:
+            elif failed.head_of(record) is not None:
+                results[index] = SKIPPED
+            elif results[index] is SKIPPED:
                 eligible.append(index)
         return eligible
 

@@ -37,6 +37,7 @@ class BreakableSink(Sink[R]):
         super().__init__(sink.name, owner=sink.owner, runbook=sink.runbook)
         self.reads = sink.reads
         self.emits = sink.emits
+        self.on_tombstone = sink.on_tombstone
         self.order = sink.order
         self.on_failure = sink.on_failure
         self.regulated = sink.regulated

@@ -43,6 +43,8 @@ class HttpCall:
 
 Maker: TypeAlias = Callable[[Any, Event[Any]], HttpCall | None]
 """From value and event; None: there is nothing to send."""
+Deleter: TypeAlias = Callable[[bytes | None], HttpCall]
+"""From a tombstone's key."""
 
 
 class Endpoint(Generic[R]):
@@ -71,6 +73,30 @@ class Endpoint(Generic[R]):
             return None if sends_body and content is None else HttpCall(method, fill(value), content)
 
         return make
+
+    def deleter(self, sink: str, contract: Contract) -> Deleter:
+        """For entities of which nothing but the key is left. Raises `UsageError` for what is no plain DELETE."""
+        if self.method != "DELETE" or self.body is not None:
+            raise UsageError(
+                f"sink {sink}: on_tombstone= is no DELETE without a body",
+                hint='of a tombstone only the key is known: on_tombstone=Endpoint("DELETE", "/v1/deals/{deal_id}")',
+            )
+        parts = _parts_of(sink, self.path)
+        known = {*contract.metadata.key, *filter(None, [contract.metadata.tenant])}
+        unknown = [name for name in parts[1::2] if name not in known]
+        if unknown:
+            raise UsageError(
+                f"sink {sink}: {{{unknown[0]}}} is no key field of {contract.name}, and a tombstone has no others",
+                hint="fields here: " + ", ".join(sorted(known)),
+            )
+        values_of = contract.key_values
+
+        def delete(key: bytes | None) -> HttpCall:
+            values = values_of(key)
+            filled = [_segment(values[part], part) if place % 2 else part for place, part in enumerate(parts)]
+            return HttpCall("DELETE", "".join(filled))
+
+        return delete
 
 
 def maker_of(sink: str, call: Endpoint[Any] | Callable[..., HttpCall | None], contract: Contract) -> Maker:
@@ -124,12 +150,18 @@ def _as_json(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} has no form in JSON")
 
 
-def _template(sink: str, path: str, contract: Contract) -> Callable[[Any], str]:
+def _parts_of(sink: str, path: str) -> list[str]:
+    """Text and names of fields by turns."""
     if not path.startswith("/") or path.startswith("//"):
         raise UsageError(f"sink {sink}: path {path!r} does not begin with one '/'")
     parts = _FIELD.split(path)
     if any("{" in text or "}" in text for text in parts[::2]):
         raise UsageError(f"sink {sink}: path {path!r} has a brace without its partner")
+    return parts
+
+
+def _template(sink: str, path: str, contract: Contract) -> Callable[[Any], str]:
+    parts = _parts_of(sink, path)
     getters = [_getter(sink, name, contract) for name in parts[1::2]]
     texts = parts[::2]
 

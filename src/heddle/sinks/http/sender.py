@@ -37,7 +37,7 @@ from heddle.integration import Applied, Delivered
 from heddle.on_failure import OnFailure
 from heddle.secrets import redact
 from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, failed, meaning
-from heddle.sinks.http.call import Endpoint, HttpCall, Maker, encoded
+from heddle.sinks.http.call import Deleter, Endpoint, HttpCall, Maker, encoded
 from heddle.sinks.http.client import MAX_TOTAL_S, Client, is_refused
 from heddle.sinks.http.telling import Telling
 
@@ -46,6 +46,9 @@ LONGEST_WAIT_S = 1.0
 
 MOST_REMEMBERED = 10_000
 """Events without an answer; the oldest are forgotten first, and parked by then."""
+
+GONE = frozenset({404, 410})
+"""What a DELETE of an entity that is not there is answered with."""
 
 _UPPER = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -82,7 +85,8 @@ class LookUp:
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the sender has to know of one sink. `url`: without a "/" at its end. `look_up`: the call, and what its
-    answer says. `already`: statuses that say that the effect is there. `telling`: what makes events of answers."""
+    answer says. `already`: statuses that say that the effect is there. `delete`: what a tombstone becomes. `telling`:
+    what makes events of answers."""
 
     name: str
     url: str
@@ -92,6 +96,7 @@ class Target:
     already: frozenset[int]
     headers: Mapping[str, str]
     policy: OnFailure
+    delete: Deleter | None = None
     telling: Telling | None = None
 
 
@@ -117,7 +122,7 @@ class Sender:
     ) -> Applied | Failure | None:
         """None: not begun, because `may_begin` says no."""
         try:
-            call = self._target.call(delivered.event.value, delivered.event)
+            call = self._call(delivered)
             if call is None:
                 return APPLIED
             request = self._request(call, delivered)
@@ -126,11 +131,20 @@ class Sender:
         if not may_begin():
             return None
         began_s = self._wall_s()
-        result = await self._look_up(index, delivered) if self._must_look_up(delivered) else None
+        is_looked_up = delivered.event.value is not None and self._must_look_up(delivered)
+        result = await self._look_up(index, delivered) if is_looked_up else None
         if result is None:
             result = await self._tries(index, delivered, request, may_begin)
         self._remember(delivered.event.identity, result, began_s)
         return result
+
+    def _call(self, delivered: Delivered[Any]) -> HttpCall | None:
+        """A DELETE, of a tombstone, is sent again whenever it may not have been heard: it does the same twice."""
+        target, value = self._target, delivered.event.value
+        if value is not None:
+            return target.call(value, delivered.event)
+        assert target.delete is not None  # no sink without one is given tombstones
+        return target.delete(delivered.record.key)
 
     def _remember(self, identity: Identity, result: Applied | Failure, began_s: float) -> None:
         if not isinstance(result, Failure) or result.failure_class is FailureClass.POISON:
@@ -179,6 +193,8 @@ class Sender:
             answer = await self._exchanged(request, may_begin)
         except (Exception, SystemExit) as error:
             return self._unanswered(index, request, error)
+        if delivered.event.value is None:
+            return meaning(index, answer, self._target.already | GONE)
         return self._told(index, delivered, meaning(index, answer, self._target.already), answer, looked_up=False)
 
     def _told(

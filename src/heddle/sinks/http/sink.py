@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import httpx2
 
@@ -44,6 +44,9 @@ class HttpSink(Sink[R]):
     flight at most, one key in order. `ca_file`: authorities, in PEM, in place of the system's. `client_certificate`:
     for mutual TLS.
 
+    `on_tombstone`: a DELETE for entities that are gone, whose path has fields of the contract's key in braces, or
+    "ignore". Without it a tombstone is parked.
+
     `emits` and `from_answer`: what the target answers, a remote id say, becomes an event of that contract, written in
     the transaction of the sink's offsets."""
 
@@ -59,6 +62,7 @@ class HttpSink(Sink[R]):
         idempotency: IdempotencyKey | None = None,
         look_up: LookUp | None = None,
         already: Collection[int] = (),
+        on_tombstone: Endpoint[R] | Literal["park", "ignore"] = "park",
         emits: type[W] | None = None,
         from_answer: Callable[[R, HttpAnswer], W | Iterable[W] | None] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -76,6 +80,7 @@ class HttpSink(Sink[R]):
         super().__init__(name, owner=owner, runbook=runbook)
         self.reads = reads
         self.emits = emits
+        self.on_tombstone = "delete" if isinstance(on_tombstone, Endpoint) else on_tombstone
         self.auth = auth
         self.order = order
         self.on_failure = on_failure
@@ -99,6 +104,7 @@ class HttpSink(Sink[R]):
             already=frozenset(already),
             headers={"User-Agent": f"heddle/{name}", **(headers or {})},
             policy=on_failure,
+            delete=on_tombstone.deleter(name, contract) if isinstance(on_tombstone, Endpoint) else None,
             telling=_telling(name, emits, from_answer),
         )
         self._hosts = (parsed.host, *hosts, *(auth.hosts if auth is not None else ()))
