@@ -12,7 +12,7 @@ from psycopg.pq import ExecStatus
 
 from heddle.errors import DependencyDownError
 from heddle.secrets import Secret
-from heddle.sources.postgres.session import connect, fault_of, translated
+from heddle.sources.postgres.session import Login, fault_of, translated
 
 _DATA_HEADER_BYTES = 25
 _DATA, _KEEPALIVE = b"wk"
@@ -44,7 +44,8 @@ class Stream:
 
     def __init__(self, source: str, dsn: Secret) -> None:
         self._source = source
-        self._connection = connect(source, dsn, replication="database")
+        self._login = Login(source, dsn)
+        self._connection = self._login.connect(replication="database")
         self._pgconn = self._connection.pgconn
 
     def identify(self) -> System:
@@ -103,7 +104,9 @@ class Stream:
             raise fault_of(error, self._source) from None
 
     def confirm(self, lsn: int) -> None:
-        """Tells the server that it may forget what was committed before `lsn`; also the sign of life that it wants."""
+        """Tells the server that it may forget what was committed before `lsn`; also the sign of life that it wants.
+
+        A login that was replaced ends the stream here, once the server has been told: the next goes on from there."""
         now_us = int((time.time() - _EPOCH_2000_S) * 1_000_000)
         try:
             self._pgconn.put_copy_data(_STATUS.pack(b"r", lsn, lsn, lsn, now_us, 0))
@@ -111,6 +114,8 @@ class Stream:
                 select.select([], [self._pgconn.socket], [], 1.0)
         except psycopg.Error as error:
             raise fault_of(error, self._source) from None
+        if self._login.is_outdated:
+            raise DependencyDownError(f"{self._source}: the secret has changed: the stream is opened anew")
 
     def close(self) -> None:
         self._connection.close()

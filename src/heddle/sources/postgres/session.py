@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 
 from heddle.errors import AuthError, DependencyDownError, HeddleError, PositionLostError, UsageError
 from heddle.secrets import Secret, redact
@@ -37,45 +38,72 @@ _SLOT_GONE_STATES = ("55000", "42704")  # invalidated, or not there
 _DECLARATION_STATES = ("0A", "3D", "3F", "42", "22023")
 
 
-def connect(source: str, dsn: Secret, **more: Any) -> Connection:
-    """In autocommit, with the settings that make one value one text. The secret is read now: a rotated one is found."""
-    try:
-        given = conninfo_to_dict(dsn.resolve())
-    except psycopg.ProgrammingError:
-        raise UsageError(
-            f"{source}: secret {dsn.name} is not a PostgreSQL address",
-            hint="write it as postgresql://user:password@host:5432/database",
-        ) from None
-    settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
-    fixed = {
-        "client_encoding": "UTF8",
-        "application_name": f"heddle/{source}",
-        "options": f"{given.get('options') or ''} {settings} -c statement_timeout={STATEMENT_TIMEOUT_S}s".strip(),
-    }
-    try:
-        return psycopg.connect(**{**_CONNECT_DEFAULTS, **given, **fixed, **more}, autocommit=True)
-    except psycopg.Error as error:
-        raise _connect_fault(error, source) from None
-
-
-class Session:
-    """An ordinary connection, used by one thread."""
+class Login:
+    """A secret address, and the value of it that a connection was made with last."""
 
     def __init__(self, source: str, dsn: Secret) -> None:
         self._source = source
-        self._connection = connect(source, dsn)
+        self._dsn = dsn
+        self._address = ""
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the secret has another value by now: the connection that is open should end. Raises what
+        `Secret.resolve` raises."""
+        return self._dsn.resolve() != self._address
+
+    def connect(self, **more: Any) -> Connection:
+        """In autocommit, with the settings that make one value one text. The secret is read now: a rotated one is
+        found. What the server refuses is asked for once more, as its store may have been told in between."""
+        self._address = address = self._dsn.resolve()
+        try:
+            return self._opened(address, more)
+        except AuthError:
+            self._dsn.refresh()
+            self._address = self._dsn.resolve()
+            if self._address == address:
+                raise
+        return self._opened(self._address, more)
+
+    def _opened(self, address: str, more: dict[str, Any]) -> Connection:
+        try:
+            given = conninfo_to_dict(address)
+        except psycopg.ProgrammingError:
+            raise UsageError(
+                f"{self._source}: secret {self._dsn.name} is not a PostgreSQL address",
+                hint="write it as postgresql://user:password@host:5432/database",
+            ) from None
+        settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
+        fixed = {
+            "client_encoding": "UTF8",
+            "application_name": f"heddle/{self._source}",
+            "options": f"{given.get('options') or ''} {settings} -c statement_timeout={STATEMENT_TIMEOUT_S}s".strip(),
+        }
+        try:
+            return psycopg.connect(**{**_CONNECT_DEFAULTS, **given, **fixed, **more}, autocommit=True)
+        except psycopg.Error as error:
+            raise _connect_fault(error, self._source) from None
+
+
+class Session:
+    """An ordinary connection, used by one thread. Between transactions it is made anew when its secret has changed."""
+
+    def __init__(self, source: str, dsn: Secret) -> None:
+        self._source = source
+        self._login = Login(source, dsn)
+        self._connection = self._login.connect()
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Raises `DependencyDownError`, `AuthError` or `UsageError`."""
         with translated(self._source):
-            return self._connection.execute(query.encode(), parameters or None).fetchall()
+            return self._current().execute(query.encode(), parameters or None).fetchall()
 
     def texts(
         self, query: str, parameters: Sequence[str]
     ) -> tuple[list[tuple[str, int]], list[tuple[bytes | None, ...]]]:
         """Columns as (name, type's oid), and rows of values as PostgreSQL writes them; parameters are text, as `$1`."""
         with translated(self._source):
-            pgconn = self._connection.pgconn
+            pgconn = self._current().pgconn
             result = pgconn.exec_params(query.encode(), [text.encode() for text in parameters])
             if result.status != psycopg.pq.ExecStatus.TUPLES_OK:
                 raise psycopg.errors.error_from_result(result)
@@ -94,6 +122,13 @@ class Session:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _current(self) -> Connection:
+        is_idle = self._connection.info.transaction_status == TransactionStatus.IDLE
+        if is_idle and self._login.is_outdated:
+            self._connection.close()
+            self._connection = self._login.connect()
+        return self._connection
 
 
 @contextmanager
