@@ -163,10 +163,12 @@ class Pulled(Protocol):
 
 class Pull(NamedTuple):
     """What one call brought. `position`: where to go on after it, JSON of at most 100 KiB that only its kind reads. No
-    records and a new position: time has passed upstream, and there is nothing to tell."""
+    records and a new position: time has passed upstream, and there is nothing to tell. `kept`: entries of a
+    `KeepingPuller` that are new, or, as None, gone; they are in the same transaction."""
 
     records: Sequence[Pulled]
     position: bytes
+    kept: Sequence[tuple[bytes, bytes | None]] = ()
 
 
 class Puller(Protocol):
@@ -187,6 +189,15 @@ class Puller(Protocol):
 
     def close(self) -> None:
         """Let go. Nothing is confirmed by it."""
+
+
+@runtime_checkable
+class KeepingPuller(Puller, Protocol):
+    """One that knows more than a position holds: entries of its own, beside it in the compacted position topic."""
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Before `begin`: all that was committed in `Pull.kept` and is not compacted yet, in that order; the last of a
+        key counts, and None takes it away."""
 
 
 class PulledSource(Source):

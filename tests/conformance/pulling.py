@@ -47,11 +47,13 @@ class Row:
 
 @dataclass
 class Upstream:
-    """`confirmed`: how far it was told that it may forget. `hook` is called at each step, by its name."""
+    """`confirmed`: how far it was told that it may forget. `restored`: what a puller had kept
+    when it began, each time. `hook` is called at each step, by its name."""
 
     rows: list[Row] = field(default_factory=list)
     confirmed: int = 0
     opened: int = 0
+    restored: list[dict[bytes, bytes]] = field(default_factory=list)
     hook: Callable[[str], None] = lambda _: None
 
     def add(self, *pairs: tuple[str, str]) -> None:
@@ -85,8 +87,35 @@ class ListPuller:
         self._upstream.hook("close")
 
 
+class KeepingListPuller(ListPuller):
+    """Keeps which numbers it has pulled, and forgets one again four numbers later."""
+
+    def __init__(self, upstream: Upstream, batch: int) -> None:
+        super().__init__(upstream, batch)
+        self.kept: dict[bytes, bytes] = {}
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        for key, value in entries:
+            if value is None:
+                self.kept.pop(key, None)
+            else:
+                self.kept[key] = value
+        self._upstream.restored.append(dict(self.kept))
+
+    def pull(self, max_records: int, max_wait_s: float) -> Pull | None:
+        pull = super().pull(max_records, max_wait_s)
+        if pull is None:
+            return None
+        changes: list[tuple[bytes, bytes | None]] = []
+        for record in pull.records:
+            assert isinstance(record, Row)
+            changes += [(b"%d" % record.number, record.value.encode()), (b"%d" % (record.number - 4), None)]
+        return pull._replace(kept=changes)
+
+
 class ListSource(PulledSource):
     emits = ()
+    keeps = False
 
     def __init__(self, name: str, upstream: Upstream, batch: int = 3) -> None:
         super().__init__(name, owner="tests")
@@ -100,7 +129,7 @@ class ListSource(PulledSource):
 
     def open(self) -> Puller:
         self.upstream.opened += 1
-        return ListPuller(self.upstream, self.batch)
+        return (KeepingListPuller if self.keeps else ListPuller)(self.upstream, self.batch)
 
     def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
         number, key, value = json.loads(record.value or b"")

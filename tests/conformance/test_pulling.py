@@ -227,6 +227,37 @@ def test_what_a_dead_leader_could_not_confirm_its_successor_does(pulling: Pullin
     assert pulling.outputs() == numbered(pulling)
 
 
+@pytest.mark.parametrize("step", ["pull", "commit", "confirm"])
+def test_what_a_source_keeps_is_in_the_transaction_of_its_events(pulling: Pulling, step: str) -> None:
+    """A successor finds what belongs to the last position: nothing of what was pulled and not committed."""
+    pulling.source.keeps = True
+    pulling.upstream.add(*((f"k{number}", f"v{number}") for number in range(9)))
+    worker = pulling.copy()
+    pulling.pull_all(worker)
+    pulling.upstream.add(("k", "v9"))
+
+    def crash(at: str) -> None:
+        if at == step:
+            raise Crash
+
+    def crash_at_commit(timeout_s: float) -> None:
+        raise Crash
+
+    pulling.upstream.hook = crash
+    if step == "commit":
+        worker._producer.commit = crash_at_commit  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        pulling.turns(worker, lambda: False, "it crashes")
+    pulling.upstream.hook = lambda _: None
+    worker.abandon()
+    successor = pulling.copy()
+    pulling.pull_all(successor)
+    successor.close()
+    first = 6 if step == "confirm" else 5
+    assert pulling.upstream.restored == [{}, {b"%d" % n: b"v%d" % n for n in range(first, first + 4)}]
+    assert pulling.outputs() == numbered(pulling)
+
+
 def test_a_position_that_is_gone_upstream_stops_loudly(pulling: Pulling) -> None:
     def lost(step: str) -> None:
         if step == "begin":

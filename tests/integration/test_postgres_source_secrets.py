@@ -76,7 +76,8 @@ class Store:
         return {pid for (pid,) in found}
 
     def _with(self, password: str) -> str:
-        return make_conninfo(**{**conninfo_to_dict(self._database.dsn), "user": self.role, "password": password})
+        parts: dict[str, Any] = {**conninfo_to_dict(self._database.dsn), "user": self.role, "password": password}
+        return make_conninfo(**parts)
 
 
 @pytest.fixture

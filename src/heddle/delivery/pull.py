@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -36,7 +36,7 @@ from heddle.errors import (
     UsageError,
 )
 from heddle.event import Identity, Lineage, event_headers, event_time
-from heddle.integration import Outcome, Pull, Pulled, PulledSource, Puller
+from heddle.integration import KeepingPuller, Outcome, Pull, Pulled, PulledSource, Puller
 from heddle.on_failure import holds_keys
 from heddle.settings import Settings
 
@@ -48,6 +48,8 @@ IDLE_WAIT_S = 0.25
 FORMAT_VERSION = 1
 MAX_POSITION_BYTES = 100 * 2**10
 PARTITION = 0
+KEPT_PREFIX = b"kept:"
+"""Begins the keys of what a source keeps beside its position. No source's name has a colon."""
 CRASHES_THAT_RAISE_DOUBTS = 2
 """After so many in a row what comes next is not converted here: the raw topic's subscription finds what kills."""
 
@@ -173,6 +175,9 @@ class PullWorker:
         self._diverted.restore()
         puller = self._source.open()
         try:
+            if isinstance(puller, KeepingPuller):
+                with contextlib.closing(self._kept()) as kept:
+                    puller.restore(kept)
             puller.begin(position)
             if position is not None:
                 puller.confirm(position)
@@ -182,6 +187,12 @@ class PullWorker:
         self._puller, self._metadata, self._confirmed = puller, metadata, position or b""
         self._doubts, self._has_led = metadata.started > CRASHES_THAT_RAISE_DOUBTS, True
         self._log.info("leading", crashes_before=metadata.started - 1, diverted_keys=len(self._diverted))
+
+    def _kept(self) -> Generator[tuple[bytes, bytes | None]]:
+        records = self._reader.scan(self._source.position_topic, PARTITION, TIMEOUT_S, settled=True)
+        for record in records:
+            if record.key is not None and record.key.startswith(KEPT_PREFIX):
+                yield record.key.removeprefix(KEPT_PREFIX), record.value
 
     def _release(self, _partitions: frozenset[int] = frozenset()) -> None:
         """A clean end of our lead. Best effort: without it the successor takes it for a crash."""
@@ -209,7 +220,7 @@ class PullWorker:
     def _settle(self, pull: Pull, group: GroupMetadata) -> None:
         assert self._puller is not None
         assert self._metadata is not None
-        if not pull.records and pull.position == self._confirmed:
+        if not (pull.records or pull.kept) and pull.position == self._confirmed:
             return
         outputs: list[Outgoing] = []
         newly: set[bytes] = set()
@@ -227,7 +238,9 @@ class PullWorker:
         emitted = len(pull.records) - diverted
         counts = Counts(Counts().by_outcome | {Outcome.EMITTED: emitted, Outcome.DIVERTED: diverted})
         metadata = self._metadata.settled(counts, Counts())
-        outputs.append(packed_position(self._source, pull.position))
+        topic = self._source.position_topic
+        outputs += [Outgoing(topic, KEPT_PREFIX + key, value, (), PARTITION) for key, value in pull.kept]
+        outputs.append(packed_position(self._source, pull.position))  # the last: it is found at the topic's end
         self._commit(outputs, metadata, group)
         self._metadata, self._doubts = metadata, False
         for key in newly:
