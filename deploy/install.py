@@ -14,6 +14,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 LOCK = os.path.join(ROOT, "requirements.lock")
+# What tests hold Heddle against. Apart, and without dependencies: of each one module is read, as a file.
+ORACLES = os.path.join(ROOT, "deploy", "oracles.lock")
 STAMP = os.path.join(VENV, ".installed")
 
 
@@ -29,6 +31,8 @@ def main():
         total = len(re.findall(r"^[a-z0-9][^ ]*==", lock.read(), re.MULTILINE))
     pip(["install", "--require-hashes", "-r", LOCK], total)
     pip(["install", "--no-deps", "--no-build-isolation", "-e", ROOT], 1)
+    apart = ["--no-deps", "--upgrade", "--target", os.path.join(VENV, "oracles")]
+    pip(["install", "--require-hashes", "-r", ORACLES] + apart, 1)
     with open(STAMP, "w") as stamp:
         stamp.write(sys.version)
     say(
