@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.machine import machine, write_result
+from benchmarks.sides import peak_rss_mib
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import Broker
 from heddle.contracts import ConfluentRegistry
@@ -200,7 +200,7 @@ def _result(records: int, half_s: float, half: int, begun_s: float) -> Result:
         "whole_us": cpu_s / records * 1e6,
         "steady_us": (cpu_s - half_s) / (records - half) * 1e6,
         "per_second": records / (time.monotonic() - begun_s),
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mib": peak_rss_mib(),
     }
 
 

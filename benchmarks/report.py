@@ -231,6 +231,22 @@ def gateway(figures: Figures) -> Iterator[str]:
     yield from table(("a CPU-second", "a second", "p50 ms", "p99 ms"), [row])
 
 
+def capture(figures: Figures) -> Iterator[str]:
+    yield f"{figures['records']:,} single-row inserts, each its own transaction; the least of the runs."
+    yield ""
+    rows = (
+        (
+            label,
+            f"{figures['least'][name]['whole_us']:.1f}",
+            f"{figures['least'][name]['steady_us']:.1f}",
+            f"{figures['least'][name]['per_second']:,.0f}",
+            f"{figures['least'][name]['rss_mib']:.0f}",
+        )
+        for name, label in (("heddle", "captured into a contract topic, exactly once"), ("bare", "read and decoded"))
+    )
+    yield from table(("", "CPU µs a row, start-up included", "second half", "rows/s wall", "peak RSS MiB"), rows)
+
+
 def dead_letters(figures: Figures) -> Iterator[str]:
     versions, partitions = figures["versions_of_each"], figures["partitions"]
     yield f"{figures['entries']:,} entries in {partitions} partitions, {versions} versions of each."
@@ -258,6 +274,7 @@ PARTS: dict[str, Callable[[Figures], Iterator[str]]] = {
     "latency": latency,
     "sql": sql,
     "gateway": gateway,
+    "capture": capture,
     "dead_letters": dead_letters,
 }
 
