@@ -44,7 +44,9 @@ def database(stack: Stack) -> Iterator[Database]:
     database.clean()
 
 
-def tried(component: Component, bodies: Sequence[tuple[str, bytes]], others: Mapping[str, int] | None = None) -> DryRun:
+def tried(
+    component: Component, bodies: Sequence[tuple[str, bytes | None]], others: Mapping[str, int] | None = None
+) -> DryRun:
     """Dead letters of these (key, body) pairs in memory, and a dry run of all of them."""
     broker = MemoryBroker()
     subscription = subscription_of(component)
@@ -90,6 +92,12 @@ def test_a_sink_tells_rows_now_beside_rows_then(database: Database) -> None:
     assert changed["debit"] == ("1.00", "7.50")
     assert late.failure is not None
     assert late.failure.code == "foreign-bytes"
+
+
+@pytest.mark.parametrize(("declared", "outcome"), [("park", "fails"), ("ignore", "applied"), ("delete", "unclear")])
+def test_of_a_tombstone_it_says_what_the_sink_declares(database: Database, declared: str, outcome: str) -> None:
+    sink = database.entries(on_tombstone=declared)
+    assert tried(sink, [("default/a", None)]).outcomes == {outcome: 1}
 
 
 def test_a_sources_conversion_tells_its_events() -> None:

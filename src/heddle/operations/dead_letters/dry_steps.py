@@ -73,12 +73,14 @@ class SinkRunner:
         answers: list[Answer] = [None] * len(records)
         failed = FailedKeys(by_key=self._sink.order == "park")
         for failure in undecodable:
-            answers[failure.index] = failure
+            answers[failure.index] = self._undecodable(records[failure.index], failure)
         eligible = []
         for index, record in enumerate(records):
             if isinstance(answers[index], Failure):
                 failed.add(record)
-            elif failed.head_of(record) is None:
+            elif failed.head_of(record) is not None:
+                answers[index] = None
+            elif answers[index] is None:
                 eligible.append(index)
         try:
             told = self._told([(records[i], values[i]) for i in eligible])
@@ -87,6 +89,14 @@ class SinkRunner:
         for index, answer in zip(eligible, told, strict=True):
             answers[index] = answer
         return answers, None
+
+    def _undecodable(self, record: Record, failure: Failure) -> Answer:
+        """A tombstone is one of these for the codec; a sink may have declared what becomes of it."""
+        if record.value is not None or self._sink.on_tombstone == "park":
+            return failure
+        if self._sink.on_tombstone == "ignore":
+            return Done(str(Outcome.APPLIED))
+        return Done("unclear", obstacle="a tombstone: what it deletes is not tried beforehand")
 
     def _told(self, events: Sequence[tuple[Record, Any]]) -> list[Answer]:
         if not isinstance(self._sink, PreviewableSink):

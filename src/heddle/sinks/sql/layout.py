@@ -66,7 +66,8 @@ class Column:
 class Layout:
     """A table as the sink needs it. `lines`: the array field whose elements are rows, or None for a row per event.
 
-    With `lines`, an event may have no row at all, so entity versions live in a table of their own."""
+    With `lines`, an event may have no row at all, so entity versions live in a table of their own. With `deletes`
+    (tombstones take rows away), those of deleted entities do."""
 
     schema: str
     table: str
@@ -74,6 +75,7 @@ class Layout:
     key: tuple[Column, ...]
     version: Column
     lines: Field | None
+    deletes: bool = False
 
     @property
     def full_name(self) -> str:
@@ -82,6 +84,10 @@ class Layout:
     @property
     def versions_table(self) -> str:
         return VERSIONS_PREFIX + self.table
+
+    @property
+    def keeps_versions(self) -> bool:
+        return self.lines is not None or self.deletes
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -120,6 +126,8 @@ def layout_of(
     version: str,
     rows: str | None,
     columns: Mapping[str, str] | Sequence[str] | None,
+    *,
+    deletes: bool = False,
 ) -> Layout:
     """Raises `UsageError` for a declaration that does not fit the contract."""
     schema, dot, name = table.partition(".")
@@ -129,8 +137,10 @@ def layout_of(
     chosen = _columns(contract.root, lines, columns)
     by_name = {column.name: column for column in chosen}
     keys = tuple(_key_column(by_name, key_name, table) for key_name in key)
-    layout = Layout(schema, name, chosen, keys, _version_column(by_name, version, key, table), lines)
+    layout = Layout(schema, name, chosen, keys, _version_column(by_name, version, key, table), lines, deletes)
     _check_names(layout)
+    if deletes:
+        _check_deletable(layout, contract)
     return layout
 
 
@@ -261,15 +271,26 @@ def _named(columns: Mapping[str, Column], name: str, role: str, table: str) -> C
         ) from None
 
 
+def _check_deletable(layout: Layout, contract: Contract) -> None:
+    """Of a tombstone the contract's key is known, and nothing else."""
+    metadata = contract.metadata
+    known = {*metadata.key, *filter(None, [metadata.tenant])}
+    if {column.path for column in layout.key} != known:
+        raise UsageError(
+            f"{layout.full_name}: its key is not that of {contract.name}, so no tombstone says which rows to delete",
+            hint=f"a key of {', '.join(sorted(known))}, or another on_tombstone=",
+        )
+
+
 def _check_names(layout: Layout) -> None:
     names = [layout.schema, layout.table, *(column.name for column in layout.columns)]
-    if layout.lines:
+    if layout.keeps_versions:
         names.append(layout.versions_table)
-        if any(column.name == LINE_NO for column in layout.columns):
-            raise UsageError(
-                f"{layout.full_name}: {LINE_NO} is the sink's own column",
-                hint=f"rename the field's column with columns={{'other_name': '{LINE_NO}', …}}",
-            )
+    if layout.lines and any(column.name == LINE_NO for column in layout.columns):
+        raise UsageError(
+            f"{layout.full_name}: {LINE_NO} is the sink's own column",
+            hint=f"rename the field's column with columns={{'other_name': '{LINE_NO}', …}}",
+        )
     for name in names:
         if not name or "\0" in name or len(name.encode()) > MAX_IDENTIFIER_BYTES:
             raise UsageError(f"{layout.full_name}: {name!r} is empty, or longer than {MAX_IDENTIFIER_BYTES} bytes")

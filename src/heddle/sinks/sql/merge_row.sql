@@ -31,6 +31,7 @@ written as (
     insert into {table} as present ({columns})
     select {staged_columns}
     from candidate
+    where {is_not_gone}
     order by {key_order}
     on conflict ({key_columns}) do update set {assignments}
     where (

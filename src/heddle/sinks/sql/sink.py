@@ -9,17 +9,18 @@ from typing import Any, TypeVar, cast
 
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
-from heddle.integration import Delivered, Sink, Start
+from heddle.integration import Delivered, OnTombstone, Sink, Start
 from heddle.on_failure import DEFAULT, OnFailure, Order, holds_keys
 from heddle.preview import Preview
 from heddle.secrets import Secret
 from heddle.sinks.sql import inbox, tables
 from heddle.sinks.sql.batch import BatchWriter
+from heddle.sinks.sql.deletes import Deleter, Segments
 from heddle.sinks.sql.encode import Encoder
 from heddle.sinks.sql.layout import layout_of
 from heddle.sinks.sql.preview import Previewer
 from heddle.sinks.sql.session import Session
-from heddle.sinks.sql.statements import Statements, entity_rows_of, statements_of
+from heddle.sinks.sql.statements import Statements, deletion_of, entity_rows_of, statements_of
 from heddle.sinks.sql.writer import SqlWriter
 
 R = TypeVar("R")
@@ -37,6 +38,9 @@ class SqlSink(Sink[R]):
     element's fields); all rows of an entity are replaced together. `columns` takes part of the fields, or renames:
     `("invoice_id", "total")` or `{"column": "field.path"}`. Field types become column types as in layout.py.
 
+    `on_tombstone`: "delete" takes the rows of an entity that is gone away, where `key` is the contract's own; "ignore"
+    leaves them. Without it a tombstone is parked.
+
     A row that a constraint refuses fails that record alone; later records of its key wait behind it."""
 
     def __init__(
@@ -52,6 +56,7 @@ class SqlSink(Sink[R]):
         runbook: str = "",
         rows: str | None = None,
         columns: Mapping[str, str] | Sequence[str] | None = None,
+        on_tombstone: OnTombstone = "park",
         order: Order = "park",
         on_failure: OnFailure = DEFAULT,
         regulated: bool = False,
@@ -60,6 +65,7 @@ class SqlSink(Sink[R]):
         super().__init__(name, owner=owner, runbook=runbook)
         self.reads = reads
         self.dsn = dsn
+        self.on_tombstone = on_tombstone
         self.order = order
         self.on_failure = on_failure
         self.regulated = regulated
@@ -69,7 +75,8 @@ class SqlSink(Sink[R]):
             raise UsageError(f"sink {name}: key is empty", hint="name the columns that identify an entity")
         contract = contract_of(cast(type, reads))
         self._topic = contract.topic
-        self.layout = layout_of(contract, table, keys, version, rows, columns)
+        self._contract = contract
+        self.layout = layout_of(contract, table, keys, version, rows, columns, deletes=on_tombstone == "delete")
 
     def open(self) -> SqlWriter[R]:
         """Raises `UsageError` when tables are missing: a worker makes none."""
@@ -84,7 +91,8 @@ class SqlSink(Sink[R]):
             session.close()
             raise
         batches = self._batches(session, statements)
-        return SqlWriter(self.name, self._topic, self.layout.schema, session, statements, batches)
+        applies = self._with_deletes(batches, session) if self.layout.deletes else batches
+        return SqlWriter(self.name, self._topic, self.layout.schema, session, statements, applies)
 
     def preview(self, batch: Sequence[Delivered[Any]]) -> list[Preview]:
         """See `PreviewableSink`. Needs the same rights as the running sink: it does what that would do, and takes it
@@ -125,6 +133,11 @@ class SqlSink(Sink[R]):
 
     def _batches(self, session: Session, statements: Statements) -> BatchWriter:
         return BatchWriter(self.name, self._topic, holds_keys(self.order), session, statements, Encoder(self.layout))
+
+    def _with_deletes(self, batches: BatchWriter, session: Session) -> Segments:
+        deletion = deletion_of(self.layout)
+        deleter = Deleter(self.name, self._topic, session, deletion, self.layout, self._contract)
+        return Segments(batches, deleter, by_key=holds_keys(self.order))
 
     def _session(self, prepare: Sequence[bytes] = ()) -> Session:
         return Session(self.name, self.dsn, self.layout.full_name, self.layout.path_of, prepare)

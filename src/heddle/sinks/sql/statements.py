@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -81,6 +81,36 @@ def statements_of(layout: Layout) -> Statements:
         copy_types=tuple(_copy_type(kind) for _, _, kind in staged),
         **{name: statement.as_bytes(None) for name, statement in statements.items()},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """`delete` takes rows away; `seen` tells of the tombstones that were not new. Their arrays: see `Deleter`."""
+
+    delete: bytes
+    seen: bytes
+
+
+def deletion_of(layout: Layout) -> Deletion:
+    key = [column.name for column in layout.key]
+    wanted = [f"k{i}" for i in range(len(key))]
+    types = [
+        raw(f"%({name})s::{layout.staged_type(column)}[]") for name, column in zip(wanted, layout.key, strict=True)
+    ]
+    parts: dict[str, sql.Composable] = {"inbox": sql.Identifier(layout.schema, INBOX)}
+    delete = composed(
+        "delete_rows.sql",
+        table=sql.Identifier(layout.schema, layout.table),
+        versions=sql.Identifier(layout.schema, layout.versions_table),
+        keys=sql.SQL(", ").join(types),
+        wanted_key=_names(*wanted),
+        present_is_wanted=_equal("present", key, "wanted", wanted),
+        present_key=sql.SQL(", ").join(sql.Identifier("present", name) for name in key),
+        key_columns=_names(*key),
+        version_column=sql.Identifier(layout.version.name),
+        **parts,
+    )
+    return Deletion(delete.as_bytes(None), composed("seen_before.sql", **parts).as_bytes(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +199,26 @@ def _merge_parts(layout: Layout) -> dict[str, sql.Composable]:
         "assignments": sql.SQL(", ").join(
             sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c.name)) for c in columns if c.name not in key
         ),
+        "is_not_gone": _is_not_gone(layout, staged),
         "present_is_candidate": _equal("present", key, "candidate", [staged[name] for name in key]),
     }
+
+
+def _is_not_gone(layout: Layout, staged: Mapping[str, str]) -> sql.Composable:
+    """Whether the candidate is newer than a row that a tombstone took away. An equal version follows the log, unless it
+    is a replayed one."""
+    if not layout.deletes:
+        return raw("true")
+    key = [column.name for column in layout.key]
+    return sql.SQL(
+        "not exists (select from {versions} as gone where {same_entity} and"
+        " (gone.{version} > candidate.{staged} or gone.{version} = candidate.{staged} and candidate.batch_index < 0))"
+    ).format(
+        versions=sql.Identifier(layout.schema, layout.versions_table),
+        same_entity=_equal("gone", key, "candidate", [staged[name] for name in key]),
+        version=sql.Identifier(layout.version.name),
+        staged=sql.Identifier(staged[layout.version.name]),
+    )
 
 
 def _is_live(layout: Layout) -> sql.Composed:

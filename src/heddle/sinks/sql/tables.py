@@ -30,7 +30,7 @@ def missing(connection: Connection, layout: Layout) -> list[sql.Composed]:
     """DDL in order, empty when all is there. Raises `UsageError` when what is there cannot serve."""
     statements = list(_schema(connection, layout.schema))
     statements += _data_table(connection, layout, layout.table, _wanted(layout), layout.primary_key)
-    if layout.lines:
+    if layout.keeps_versions:
         key = tuple(column.name for column in layout.key)
         wanted = [_definition(column) for column in (*layout.key, layout.version)]
         statements += _data_table(connection, layout, layout.versions_table, wanted, key)

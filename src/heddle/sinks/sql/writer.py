@@ -12,6 +12,7 @@ from heddle.errors import DependencyDownError, Failure, TransientError
 from heddle.integration import Applied, Delivered, PartitionFencedError
 from heddle.sinks.sql import inbox
 from heddle.sinks.sql.batch import BatchWriter
+from heddle.sinks.sql.deletes import Segments
 from heddle.sinks.sql.session import Connection, Session
 from heddle.sinks.sql.statements import Statements
 
@@ -26,7 +27,13 @@ class SqlWriter(Generic[R]):
     worker's to wait for: it runs the same batch again, and the inbox says what took effect."""
 
     def __init__(
-        self, sink: str, topic: str, schema: str, session: Session, statements: Statements, batches: BatchWriter
+        self,
+        sink: str,
+        topic: str,
+        schema: str,
+        session: Session,
+        statements: Statements,
+        batches: BatchWriter | Segments,
     ) -> None:
         self._parameters = {"sink": sink, "topic": topic}
         self._name = sink
