@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from postgres_source_harness import Capture, Database, contract_type, running_postgres
 
-from heddle.errors import UsageError
+from heddle.errors import AuthError, UsageError
 from heddle.local.postgres import Postgres
 from heddle.sources.postgres import PostgresSource, Table
 
@@ -88,6 +89,11 @@ def test_what_it_says_to_run_mends_it(database: Database, item: type[Any]) -> No
             "the contract's key has id",
         ),
         ("create publication crm for all tables", "there is no table public.item"),
+        (
+            "create table item (id bigint primary key, name varchar(9)); create publication crm for all tables;"
+            "alter table item replica identity nothing",
+            "replica identity nothing",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_captured_is_named(database: Database, item: type[Any], statements: str, words: str) -> None:
@@ -100,15 +106,60 @@ def test_what_cannot_be_captured_is_named(database: Database, item: type[Any], s
 def test_a_role_without_rights_is_named(database: Database, item: type[Any]) -> None:
     database.run("create table item (id bigint primary key, name varchar(9))")
     database.publish()
+    with weak_role(database):
+        found = said(database.source(Table("public.item", emits=item)))
+    assert found == ["the role weak may not replicate", "public.item may not be read by the source's role"]
+
+
+@contextmanager
+def weak_role(database: Database) -> Iterator[None]:
     database.run("create role weak login password 'weak'")
     try:
         weak = psycopg.conninfo.make_conninfo(database.dsn, user="weak", password="weak")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(database.secret.environment_name, weak)
-            found = said(database.source(Table("public.item", emits=item)))
-        assert found == ["the role weak may not replicate", "public.item may not be read by the source's role"]
+            yield
     finally:
+        database.run("drop owned by weak")
         database.run("drop role weak")
+
+
+def test_a_role_of_a_managed_server_may_replicate(database: Database, item: type[Any]) -> None:
+    database.run("create table item (id bigint primary key, name varchar(9))")
+    database.publish()
+    for name in ("rds_replication", "cloudsqlreplication"):
+        database.run(f"create role {name}")
+        try:
+            with weak_role(database):
+                database.run("grant select on item to weak")
+                database.run(f"grant {name} to weak")
+                assert said(database.source(Table("public.item", emits=item))) == []
+        finally:
+            database.run(f"drop role {name}")
+
+
+def test_rows_that_the_role_may_not_see_are_an_error_and_no_gap(database: Database, item: type[Any]) -> None:
+    database.run("create table item (id bigint primary key, name varchar(9))")
+    database.run("insert into item values (1, 'a')")
+    database.run("alter table item enable row level security")
+    database.publish()
+    source = database.source(Table("public.item", emits=item))
+    with weak_role(database):
+        database.run("alter role weak replication")
+        database.run("grant select on item to weak")
+        assert said(source) == [
+            "public.item: row-level security hides rows from the source's role, and the log does not"
+        ]
+        capture = Capture(source)
+        with pytest.raises(AuthError, match="row-level security"):
+            capture.drain(database)
+        capture.crash()
+        database.run("alter role weak bypassrls")
+        assert said(source) == []
+        capture.drain(database)
+        capture.crash()
+        assert [draft.value.id for draft in capture.drafts] == [1]
+        database.drop_slot()
 
 
 def test_a_declaration_that_cannot_be_right_is_refused(database: Database, item: type[Any]) -> None:

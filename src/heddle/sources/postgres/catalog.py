@@ -10,7 +10,7 @@ from heddle.sources.postgres.session import Session
 
 _TABLES = """
 select n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, c.reltoastrelid <> 0,
-       has_table_privilege(c.oid, 'select'),
+       has_table_privilege(c.oid, 'select'), row_security_active(c.oid),
        array(select a.attname from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
              where i.indrelid = c.oid and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end
              order by array_position(i.indkey::int2[], a.attnum))::text[],
@@ -29,7 +29,7 @@ where p.pubname = %s
 """
 _PUBLISHED = """
 select t.schemaname || '.' || t.tablename, coalesce(t.rowfilter, ''), coalesce(r.oid, 0), coalesce(r.prattrs::text, ''),
-       t.attnames::text[]
+       t.attnames::text[], c.oid
 from pg_publication_tables t
 join pg_publication p on p.pubname = t.pubname
 join pg_class c on c.relname = t.tablename
@@ -47,8 +47,8 @@ select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, t.typcategory from
 
 
 class TableInfo(NamedTuple):
-    """`key`: columns of the primary key, or of the index that is the replica identity. `large`: columns whose values
-    may be stored outside of the row."""
+    """`hides_rows`: from us, by row-level security. `key`: columns of the primary key, or of the index that is the
+    replica identity. `large`: columns whose values may be stored outside of the row."""
 
     name: str
     oid: int
@@ -56,6 +56,7 @@ class TableInfo(NamedTuple):
     identity: str
     has_toast: bool
     is_readable: bool
+    hides_rows: bool
     key: tuple[str, ...]
     columns: tuple[str, ...]
     large: frozenset[str]
@@ -66,7 +67,8 @@ class Published(NamedTuple):
     row_filter: str
     columns: tuple[str, ...]
     digest: str
-    """Changes with whatever could have kept changes of the table out of the stream for a while."""
+    """Changes with whatever could have kept changes of the table out of the stream for a while, and with the table: of
+    one that was dropped and made again the log does not tell what became of its rows."""
 
 
 class Publication(NamedTuple):
@@ -88,10 +90,8 @@ class SlotState(NamedTuple):
 
 def tables(session: Session, names: list[str]) -> dict[str, TableInfo]:
     return {
-        name: TableInfo(
-            name, oid, kind, identity, toast, readable, tuple(key), tuple(columns), frozenset(large), frozenset(made)
-        )
-        for name, oid, kind, identity, toast, readable, key, columns, large, made in session.rows(_TABLES, (names,))
+        name: TableInfo._make((name, *plain, tuple(key), tuple(columns), frozenset(large), frozenset(made)))
+        for name, *plain, key, columns, large, made in session.rows(_TABLES, (names,))
     }
 
 
@@ -103,9 +103,9 @@ def publication(session: Session, name: str) -> Publication | None:
     oid, via_root, *kinds = found[0]
     published = {
         table: Published(
-            row_filter, tuple(columns), stable_id(*map(str, (oid, via_root, *kinds, row_filter, rel, attrs)))
+            row_filter, tuple(columns), stable_id(*map(str, (oid, via_root, *kinds, row_filter, rel, attrs, table_oid)))
         )
-        for table, row_filter, rel, attrs, columns in session.rows(_PUBLISHED, (name,))
+        for table, row_filter, rel, attrs, columns, table_oid in session.rows(_PUBLISHED, (name,))
     }
     return Publication(via_root, kinds[0], all(kinds), published)
 

@@ -103,6 +103,16 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
         )
     if not info.is_readable:
         yield f"{table.name} may not be read by the source's role", f"grant select on {name} to the role"
+    if info.hides_rows:
+        yield (
+            f"{table.name}: row-level security hides rows from the source's role, and the log does not",
+            "alter role … bypassrls",
+        )
+    if info.identity == "n":
+        yield (
+            f"{table.name} has replica identity nothing, so that the database refuses to change its published rows",
+            f"alter table {name} replica identity default",
+        )
     missing = sorted(read - set(info.columns))
     if missing:
         yield f"{table.name} has no column {', '.join(missing)}", "name another in columns=, or None for the default"

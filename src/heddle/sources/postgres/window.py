@@ -76,10 +76,12 @@ class Window:
             bounds = ", ".join(f"${number}" for number in range(1, len(key) + 1))
             conditions.append(f"({keys}) > ({bounds})")
         where = f" where {' and '.join(conditions)}" if conditions else ""
+        # The log has rows of inheriting tables under names of their own. Those of partitions are the table's.
+        only = "only " if self.info.kind == "r" else ""
         # One statement is one snapshot, so its rows are of one moment: the one that the first column tells.
         listed = ", ".join(map(quoted, columns))
         found, rows = session.texts(
-            f"select pg_current_snapshot()::text, {listed} from {table}{where} order by {keys} limit {max_rows}",  # noqa: S608  # every name is quoted
+            f"select pg_current_snapshot()::text, {listed} from {only}{table}{where} order by {keys} limit {max_rows}",  # noqa: S608  # every name is quoted
             parameters,
         )
         emit(session, prefix, {"mark": self.mark, "end": "high"})
