@@ -1,4 +1,5 @@
-"""`make demo`: from signed webhooks to ledger rows, through an outage, a killed worker and dead letters.
+"""`make demo`: from signed webhooks and a captured database to ledger rows and calls to an API, through an outage, a
+killed worker and dead letters.
 
 Exits 1 when any invariant fails."""
 
@@ -16,13 +17,14 @@ from contextlib import contextmanager
 from typing import IO
 
 from demo.application import FOLDER, REPOSITORY, STATE, copy_application
-from demo.census import baseline, take_census
+from demo.census import ERP, Baseline, baseline, take_census
 from demo.deliveries import crm_deliveries
+from demo.erp_leg import ErpLeg
 from demo.oncall import HEDDLE, DemoError, OnCall, console, heading, prompt, say
 from demo.outage import SINK, postgres_outage
 from demo.players import CrmPlayer, PaymentsPlayer
 from demo.repair import repair
-from demo.report import report
+from demo.report import print_checks, report
 from demo.workers import Workers, supervisor
 from heddle.broker.kafka import KafkaBroker
 from heddle.contracts import ConfluentRegistry
@@ -77,13 +79,18 @@ def _play(on_call: OnCall, log: IO[str], *, keep: bool) -> int:
     os.chdir(FOLDER)
     with held(STATE / "run", load_settings().instance, [SINK]):  # an earlier demo's workers would run what we replace
         copy_application()
-    with _stack(on_call, keep=keep), supervisor(FOLDER, log, keep=keep) as process:
-        say("starting the gateway and one worker for each subscription")
+    with _stack(on_call, keep=keep):
         subscriptions = [subscription_of(component) for component in load_project(REPOSITORY).components.values()]
         settings = load_settings()
-        workers = Workers(process, STATE, KafkaBroker(settings), subscriptions)
-        failed = _run(workers, on_call, settings)
-        _next_steps(keep, failed, workers.pid)
+        assert settings.dsn is not None
+        broker = KafkaBroker(settings)
+        before = baseline(broker, subscriptions)
+        erp = ErpLeg(on_call, broker, ConfluentRegistry(settings), settings.dsn.get_secret_value())
+        with erp.api_serving(), supervisor(FOLDER, log, keep=keep) as process:
+            say("starting the gateway and one worker for each subscription")
+            workers = Workers(process, STATE, broker, subscriptions)
+            failed = _run(workers, on_call, settings, before, erp)
+            _next_steps(keep, failed, workers.pid)
     return 1 if failed else 0
 
 
@@ -137,13 +144,12 @@ def _is_half_done() -> bool:
     return any(state.lag.lag or state.unresolved for state in states)
 
 
-def _run(workers: Workers, on_call: OnCall, settings: Settings) -> list[str]:
+def _run(workers: Workers, on_call: OnCall, settings: Settings, before: Baseline, erp: ErpLeg) -> list[str]:
     """Plays, disturbs, repairs, counts. Returns the invariants that do not hold."""
     gateway = workers.gateway_url()
     say(f"the gateway listens on {gateway}")
     workers.until("every subscription has its worker", workers.all_work)
     run = f"r{int(time.time()):x}"
-    before = baseline(workers.broker, workers.subscriptions)
     deliveries, expected = crm_deliveries(run, DELIVERIES)
     crm = CrmPlayer(f"{gateway}/hooks/crm", secret("crm/webhook").resolve(), deliveries, RATE)
     stripe = secret("payments/webhook").resolve()
@@ -151,24 +157,32 @@ def _run(workers: Workers, on_call: OnCall, settings: Settings) -> list[str]:
     payments.start()
     payments.listening.wait(READY_TIMEOUT_S)
     say(f"the CRM posts {len(deliveries):,} deliveries, {RATE:.0f} a second; a card processor pays invoices")
-    undisturbed_until = _disturb(workers, on_call, crm)
+    erp.begin()
+    undisturbed_until = _disturb(workers, on_call, crm, erp)
+    erp.end(workers, run)
     repair(workers, on_call)
-    _settle(workers, payments)
+    _settle(workers, payments, erp)
     assert settings.dsn is not None
     census = take_census(
         workers.broker, workers.subscriptions, before, run, expected, crm.answers.sent_at,
         crm.answers.accepted_ids | payments.answers.accepted_ids, settings.dsn.get_secret_value(), repaired=True,
     )  # fmt: skip
+    of_erp = erp.census()
     report(census, workers.subscriptions, crm.answers, payments.answers, undisturbed_until)
+    erp.report(of_erp)
+    census.checks |= of_erp.checks
+    print_checks(census)
     return [name for name, holds in census.checks.items() if not holds]
 
 
-def _disturb(workers: Workers, on_call: OnCall, crm: CrmPlayer) -> float:
+def _disturb(workers: Workers, on_call: OnCall, crm: CrmPlayer, erp: ErpLeg) -> float:
     """All deliveries, while the database goes down and comes back, and a worker is killed. Returns when it began."""
     with crm.playing(BEFORE_OUTAGE):
         pass
     say(f"  {BEFORE_OUTAGE:,} sent")
-    workers.until("each worker has done something", lambda: all(row.counts.total for row in workers.lag()))
+    workers.until(
+        "each worker has done something", lambda: all(r.counts.total for r in workers.lag() if r.subscription != ERP)
+    )
     began = time.time()
     with crm.playing(UNDER_OUTAGE):
         postgres_outage(workers, on_call, json.loads((STATE / "stack.json").read_text())["pids"]["postgres"])
@@ -178,13 +192,14 @@ def _disturb(workers: Workers, on_call: OnCall, crm: CrmPlayer) -> float:
         workers.until("the CRM is in full swing", lambda: crm.answers.accepted > accepted + UNDER_KILL)
         pid = workers.signal(SINK, signal.SIGKILL)
         prompt(f"kill -9 {pid}", f"{SINK}; its supervisor starts another")
+        erp.read_again(on_call)
     console.print()
     say("all sent")
     workers.until("all but the killed one have settled everything", lambda: workers.drained(without=SINK))
     return began
 
 
-def _settle(workers: Workers, payments: PaymentsPlayer) -> None:
+def _settle(workers: Workers, payments: PaymentsPlayer, erp: ErpLeg) -> None:
     console.print()
     say("waiting until every subscription has settled everything")
     workers.until("everything settled", workers.drained)
@@ -192,6 +207,7 @@ def _settle(workers: Workers, payments: PaymentsPlayer) -> None:
     if payments.error is not None:
         raise DemoError(f"the payments player failed: {payments.error}")
     workers.until("everything settled", workers.drained)
+    workers.until("every call to the billing API has its answer", lambda: erp.settled(workers))
 
 
 def _next_steps(keep: bool, failed: list[str], supervisor: int) -> None:

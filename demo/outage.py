@@ -15,8 +15,8 @@ LOCAL_SERVERS = ("kafka", "registry", "postgres")  # each says when it is ready
 
 def postgres_outage(workers: Workers, on_call: OnCall, pid: int) -> None:
     """Kills PostgreSQL, which the local registry needs too, and starts it again as on-call would."""
-    heading("An outage: PostgreSQL, which has the ledger, dies under load")
-    say("  the local registry keeps its schemas there, too; workers that know theirs go on")
+    heading("An outage: PostgreSQL, which has the ledger and the ERP, dies under load")
+    say("  so has the local registry its schemas; workers that know theirs go on")
     prompt(f"kill -9 {pid}", "PostgreSQL")
     os.kill(pid, signal.SIGKILL)
     workers.until("the ledger is paused", lambda: bool(workers.state(SINK).pauses))

@@ -21,8 +21,13 @@ def report(census: Census, subscriptions: list[Subscription], crm: Answers, paym
         console.print()
         console.print(table)
     console.print()
+    if recovered := sum((*census.settled.values(), *census.replayed.values()), Counts()).recovered:
+        console.print(f"{recovered:,} effects had been made by a worker that died before it could say so")
     console.print(f"ledger: debits {census.debits:,.2f} = credits {census.credits:,.2f} USD")
     _print_latency(census, undisturbed_until)
+
+
+def print_checks(census: Census) -> None:
     console.print()
     for name, holds in census.checks.items():
         console.print(f"  {'ok    ' if holds else 'FAILED'}  {name}", style=None if holds else "red", markup=False)
@@ -48,28 +53,28 @@ def _figures(census: Census, crm: Answers, payments: Answers) -> Table:
         table.add_row(f"{answers.sent:,}", f"deliveries sent by the {name}")
         table.add_row(f"{answers.accepted:,}", f"accepted after Kafka had them; refused: {refused or 'none'}")
     for topic, count in sorted(census.records.items()):
-        if not topic.endswith(".dlq"):
+        if count and not topic.endswith(".dlq"):
             table.add_row(f"{count:,}", f"events on {topic}")
     return table
 
 
 def _outcome_table(census: Census, subscriptions: list[Subscription]) -> Table:
-    """One row a subscription, and one for its dead letters that ran; outcomes that did not occur have no column."""
+    """One row a subscription that had something to do, and one for its dead letters that ran; outcomes that did not
+    occur have no column."""
     both = (*census.settled.values(), *census.replayed.values())
     total = sum(both, Counts())
     occurred = [outcome for outcome in Outcome if total.by_outcome[outcome]]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("subscription", no_wrap=True)
-    for name in ("in", *occurred, *(["recovered"] if total.recovered else [])):
+    for name in ("in", *occurred):
         table.add_column(str(name), justify="right", no_wrap=True)
     for subscription in subscriptions:
         for name, counts in (
             (subscription.name, census.settled[subscription.name]),
             ("  dead letters", census.replayed[subscription.name]),
         ):
-            if counts.total or name == subscription.name:
+            if counts.total:
                 cells = [counts.total, *(counts.by_outcome[outcome] for outcome in occurred)]
-                cells += [counts.recovered] if total.recovered else []
                 table.add_row(name, *(f"{cell:,}" if cell else "" for cell in cells))
     return table
 

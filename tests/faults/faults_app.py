@@ -39,6 +39,10 @@ die_with_parent()
 from heddle.cli.main import main
 main()
 """
+# These tests are about what webhooks become. The ERP's leg needs a database and an API of its own, and its kinds are
+# taken through faults by test_capture.py and test_http_sink_faults.py. What is not started costs no time.
+LEFT_OUT_FILES = ("erp", "erp.py", "order_to_ledger.py", "billing.py")
+LEFT_OUT = frozenset({"erp", "order-to-ledger", "billing-accounts", "billing-charges"})
 _PYPROJECT = '[tool.heddle]\nproject = "order-to-cash"\n'
 
 
@@ -55,7 +59,8 @@ class Application:
         self._supervisor: subprocess.Popen[bytes] | None = None
         self.settings = Settings(bootstrap_servers=stack.bootstrap_servers, registry_url=stack.registry_url, local=True)
         for folder in (*ROLE_FOLDERS, "schemas"):
-            shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__", *LEFT_OUT_FILES)
+            shutil.copytree(REPOSITORY / folder, root / folder, ignore=ignored)
         (root / "pyproject.toml").write_text(_PYPROJECT)
         (root / ".heddle").mkdir()
 
@@ -66,7 +71,8 @@ class Application:
     @property
     def subscriptions(self) -> list[Subscription]:
         """Declared by the same files as in `root`; read in place, so that no second copy is imported."""
-        return [subscription_of(component) for component in load_project(REPOSITORY).components.values()]
+        components = load_project(REPOSITORY).components
+        return [subscription_of(component) for name, component in components.items() if name not in LEFT_OUT]
 
     @property
     def components(self) -> list[str]:

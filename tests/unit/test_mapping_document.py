@@ -186,6 +186,7 @@ def test_show_and_list() -> None:
     assert [(row["flow"], row["source"], row["target"]) for row in listed] == [
         ("deal-to-invoice", "crm.deal.v1", "billing.invoice.v1"),
         ("invoice-to-ledger", "billing.invoice.v1", "ledger.entry.v1"),
+        ("order-to-ledger", "erp.order.v1", "ledger.entry.v1"),
         ("payment-to-ledger", "payments.payment.v1", "ledger.entry.v1"),
     ]
     assert "deal-to-invoice" in runner.invoke(app, ["mapping", "list"]).stdout
