@@ -19,7 +19,7 @@ from heddle.event import Draft
 from heddle.http.rate import RateLimit
 from heddle.integration import Puller
 from heddle.settings import Settings
-from heddle.sources.rest import Cursor, Feed, HighWater, PolledRow, Resource, RestSource
+from heddle.sources.rest import Cursor, Feed, HighWater, IdDiff, PolledRow, Resource, RestSource
 
 TIMEOUT_S = 30.0
 FAST = RateLimit(per_s=100_000, burst=100_000)
@@ -51,6 +51,16 @@ def deletions(restart: Any = "full") -> Resource:
     return Resource(
         "deleted-deals", path="deals/deleted", rows="data", paging=Cursor("cursor", at="cursor"),
         follow=Feed(restart=restart), entity="deals", convert=gone, every_s=0, limit=FAST,
+    )  # fmt: skip
+
+
+def comparison(every_s: float = 0, **changed: Any) -> Resource:
+    """Of the ids of `deals`."""
+    declared: dict[str, Any] = {"paging": CURSOR, "listings": 1} | changed
+    paging = declared.pop("paging")
+    return Resource(
+        "deal-ids", path="deals", rows="data", paging=paging, follow=IdDiff(every_s=every_s, **declared),
+        params={"fields": "id"}, entity="deals", convert=gone, every_s=0, limit=FAST,
     )  # fmt: skip
 
 

@@ -36,6 +36,10 @@ class Follower(ABC):
     def name(self) -> str:
         return self._resource.name
 
+    @property
+    def entity(self) -> str:
+        return self._resource.entity
+
     def delay_s(self) -> float:
         """Until `pull` may be called."""
         return max(self._due - self._monotonic(), self._listing.pace.delay_s())
@@ -46,6 +50,12 @@ class Follower(ABC):
 
     def _rest(self) -> None:
         self._due = self._monotonic() + self._resource.every_s
+
+    def _unusable(self) -> UsageError:
+        return UsageError(
+            f"{self._resource.path} answers a first page as if its cursor were forgotten",
+            hint="correct the path and parameters of this resource, or its expired=",
+        )
 
 
 class SweepFollower(Follower):
@@ -181,12 +191,6 @@ class SweepFollower(Follower):
         done = (sweep.slice_end - start.timestamp()) / whole
         self._listing.log.info("backfill", done_percent=round(100 * done, 1))
 
-    def _unusable(self) -> UsageError:
-        return UsageError(
-            f"{self._resource.path} answers a first page as if its cursor were forgotten",
-            hint="correct the path and parameters of this resource, or its expired=",
-        )
-
 
 class FeedFollower(Follower):
     """By a cursor that stays good. `seen` holds what the page at the present cursor has told already."""
@@ -236,13 +240,6 @@ class FeedFollower(Follower):
         )
         self.standing = Standing(at=self.standing.at)
         self._rest()
-
-
-def follower(listing: Listing, standing: Standing, most_seen: int) -> Follower:
-    follow = listing.resource.follow
-    if isinstance(follow, Feed):
-        return FeedFollower(follow, listing, standing, most_seen)
-    return SweepFollower(follow, listing, standing, most_seen)
 
 
 def _mark(before: float | None, sweep: Sweep) -> float | None:

@@ -5,9 +5,10 @@ resources  by name:
   mark     seconds since 1970, by the server's clock: what changed before it is done; null before the first sweep
   sweep    the sweep under way, or null: from, to, the end of its present slice, the newest change seen, the next step
   step     of a feed: where it goes on; null before its first page
-  at       of a feed: when the server gave that step
+  at       of a feed: when the server gave that step; of a listing: when it began
   seen     digests and times of rows that may come again
   etag     [digest of a request, its ETag], of a sweep that was one page
+  listed   of a comparison of ids: the number of the listing under way, or next; whether it is through
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -44,6 +45,13 @@ class Sweep:
     pages: int = 0
 
 
+class Listed(NamedTuple):
+    """`number`: of the listing of ids that is under way or next. `is_complete`: what it lacks is being told."""
+
+    number: int
+    is_complete: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Of one resource."""
@@ -54,6 +62,7 @@ class Standing:
     at: float | None = None
     seen: Mapping[bytes, int] = field(default_factory=dict)
     etag: tuple[str, str] | None = None
+    listed: Listed | None = None
 
 
 def digest_of(text: str) -> bytes:
@@ -94,6 +103,7 @@ def _packed(one: Standing) -> dict[str, Any]:
         "at": one.at,
         "seen": base64.b64encode(seen).decode(),
         "etag": one.etag,
+        **({"listed": list(one.listed)} if one.listed else {}),
     }
 
 
@@ -107,4 +117,5 @@ def _unpacked(found: dict[str, Any]) -> Standing:
         found["at"],
         seen,
         (etag[0], etag[1]) if etag else None,
+        Listed(*found["listed"]) if "listed" in found else None,
     )

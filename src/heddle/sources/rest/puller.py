@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from heddle.http.auth import Auth
 from heddle.integration import Pull
 from heddle.sources.rest.client import Client
-from heddle.sources.rest.following import Follower, follower
+from heddle.sources.rest.following import FeedFollower, Follower, SweepFollower
 from heddle.sources.rest.listing import Listing
+from heddle.sources.rest.missing import DiffFollower, KnownIds, owner_of
 from heddle.sources.rest.position import MAX_SEEN, Standing, pack, unpack
-from heddle.sources.rest.resource import Resource
+from heddle.sources.rest.records import PulledRow
+from heddle.sources.rest.resource import Feed, IdDiff, Resource
 
 
 class RestPuller:
@@ -28,16 +30,13 @@ class RestPuller:
         self._client = Client(source, base_url, auth, headers, timeout_s, ssl.create_default_context())
         self._followers: list[Follower] = []
         self._told = b""
+        self._known: dict[str, KnownIds] = {}
 
     def begin(self, position: bytes | None) -> None:
         standings = {} if position is None else unpack(position)
         most_seen = MAX_SEEN // len(self._resources)
         self._followers = [
-            follower(
-                Listing(self._source, resource, self._client, self._tenant),
-                standings.get(resource.name, Standing()),
-                most_seen,
-            )
+            self._follower(resource, standings.get(resource.name, Standing()), most_seen)
             for resource in self._resources
         ]
         self._told = self._packed()
@@ -52,11 +51,12 @@ class RestPuller:
         one = self._followers.pop(due)
         self._followers.append(one)  # the others first, next time
         rows = one.pull()
+        kept = self._kept(one, rows)
         position = self._packed()
-        if not rows and position == self._told:
+        if not rows and not kept and position == self._told:
             return None
         self._told = position
-        return Pull(rows, position)
+        return Pull(rows, position, kept)
 
     def confirm(self, position: bytes) -> None:
         """Nothing to do."""
@@ -64,6 +64,41 @@ class RestPuller:
     def close(self) -> None:
         self._client.close()
 
+    def _follower(self, resource: Resource, standing: Standing, most_seen: int) -> Follower:
+        listing, follow = Listing(self._source, resource, self._client, self._tenant), resource.follow
+        if isinstance(follow, IdDiff):
+            known = self._known.get(resource.name) or KnownIds(resource.name, follow.most_ids)
+            return DiffFollower(follow, listing, standing, self._tenant, known)
+        if isinstance(follow, Feed):
+            return FeedFollower(follow, listing, standing, most_seen)
+        return SweepFollower(follow, listing, standing, most_seen)
+
+    def _kept(self, one: Follower, rows: Sequence[PulledRow]) -> Sequence[tuple[bytes, bytes | None]]:
+        """What changes in the known ids by what `one` has pulled."""
+        if isinstance(one, DiffFollower):
+            return one.known.take()
+        changes: list[tuple[bytes, bytes | None]] = []
+        for each in self._followers:
+            if isinstance(each, DiffFollower) and each.entity == one.entity:
+                each.tell(rows)
+                changes += each.known.take()
+        return changes
+
     def _packed(self) -> bytes:
         standings = {each.name: each.standing for each in self._followers}
         return pack({resource.name: standings[resource.name] for resource in self._resources})
+
+
+class KeepingRestPuller(RestPuller):
+    """Of a source that compares ids. Implements `heddle.integration.KeepingPuller`."""
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        self._known = {
+            resource.name: KnownIds(resource.name, resource.follow.most_ids)
+            for resource in self._resources
+            if isinstance(resource.follow, IdDiff)
+        }
+        for key, value in entries:
+            name, row_id = owner_of(key)
+            if name in self._known:
+                self._known[name].restore(row_id, value)

@@ -18,8 +18,9 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class PolledRow:
-    """`value`: as the API sent it. `id`: of the entity. `changed_at`: aware; when it was polled, where the resource
-    does not say when a row changed. `event_id`: for its one draft; for several, `stable_id(row.event_id, "2")`."""
+    """`value`: as the API sent it; None of a row that `IdDiff` misses. `id`: of the entity. `changed_at`: aware; when
+    it was polled, where the resource does not say when a row changed. `event_id`: for its one draft; for several,
+    `stable_id(row.event_id, "2")`."""
 
     value: Any
     id: str

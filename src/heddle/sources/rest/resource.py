@@ -68,6 +68,24 @@ class Feed:
         return HighWater(changed="", format=self.format).written(moment_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdDiff:
+    """Deletions that show only by what is missing: all ids are listed every `every_s`, and rows that are there no more
+    are given to `convert`, with `value` None. What the other resources of the same `entity` tell counts as there.
+
+    `listings`: in how many in a row an id has to be missing. `most_gone`: the share of all ids above which a listing is
+    not believed, and the source stops. `most_ids`: that are held, at some 200 bytes of memory each; more stop it."""
+
+    every_s: float = 3600.0
+    listings: int = 2
+    most_gone: float = 0.5
+    most_ids: int = 200_000
+
+    def __post_init__(self) -> None:
+        if self.every_s < 0 or self.listings < 1 or not 0 < self.most_gone <= 1 or self.most_ids < 1:
+            raise UsageError("IdDiff: listings and most_ids have to be above zero, and most_gone a share of at most 1")
+
+
 @dataclass(frozen=True, slots=True)
 class GraphQL:
     """A query that is posted in place of GET. Parameters of paging and following become its variables. An answer with
@@ -93,7 +111,7 @@ class Resource:
         *,
         path: str,
         paging: Paging,
-        follow: HighWater | Feed,
+        follow: HighWater | Feed | IdDiff,
         convert: Convert,
         rows: str = "",
         row: str = "",

@@ -16,9 +16,9 @@ from heddle.http.auth import Auth
 from heddle.http.guard import is_loopback
 from heddle.integration import PulledSource, Puller
 from heddle.on_failure import DEFAULT, OnFailure, Order
-from heddle.sources.rest.puller import RestPuller
+from heddle.sources.rest.puller import KeepingRestPuller, RestPuller
 from heddle.sources.rest.records import drafts_of
-from heddle.sources.rest.resource import Resource
+from heddle.sources.rest.resource import IdDiff, Resource
 
 MAX_TIMEOUT_S = 60.0
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
@@ -71,6 +71,9 @@ class RestSource(PulledSource):
         self.resources = {resource.name: resource for resource in resources}
         if not resources or len(self.resources) != len(resources):
             raise UsageError(f"source {name}: resources= is empty or names one twice")
+        compared = [resource.entity for resource in resources if isinstance(resource.follow, IdDiff)]
+        if len(set(compared)) != len(compared):
+            raise UsageError(f"source {name}: two resources compare the ids of one entity")
         if not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise UsageError(f"source {name}: timeout_s has to be above zero and at most {MAX_TIMEOUT_S:g}")
         self.headers = dict(headers or {})
@@ -91,7 +94,8 @@ class RestSource(PulledSource):
 
     def open(self) -> Puller:
         resources = list(self.resources.values())
-        return RestPuller(
+        kind = KeepingRestPuller if any(isinstance(each.follow, IdDiff) for each in resources) else RestPuller
+        return kind(
             self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s
         )  # fmt: skip
 
