@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
-
+import capture_outbox
 import psycopg
 from building import record, types_of, write_contract
 from psycopg import sql
@@ -38,8 +36,8 @@ _KINDS: dict[str, Any] = {
 }
 _PRODUCER = '''"""The shop's database."""
 
-from heddle import PostgresSource, Table, secret
-from schemas.shop import {types}
+from heddle import OutboxSource, PostgresSource, Table, secret
+from schemas.shop import Notice, {types}
 
 shop = PostgresSource(
     "{source}", dsn=secret("shop/dsn"), publication="heddle", slot="{slot}", owner="tests", tables=[{tables}],
@@ -69,12 +67,13 @@ class CaptureProject:
             connection.execute(CHINOOK.read_bytes())
             connection.execute("create publication heddle for all tables")
             rows = connection.execute(_COLUMNS).fetchall()
+            capture_outbox.declare(root, connection)
         self.layouts = [self._contract(table, rows) for table in sorted({row[0] for row in rows})]
         self.types: ModuleType = types_of(root, SOURCE)
         tables = ", ".join(f'Table("public.{each.table}", emits={each.cls})' for each in self.layouts)
         names = ", ".join(each.cls for each in self.layouts)
         producer = _PRODUCER.format(types=names, source=SOURCE, slot=SLOT, tables=tables)
-        (root / "producers" / "shop.py").write_text(producer)
+        (root / "producers" / "shop.py").write_text(producer + capture_outbox.PRODUCER)
 
     def last_lines(self, count: int = 80) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
@@ -155,6 +154,7 @@ class Business:
         self._next = 100_000
         self._customers: list[int] = []
         self._lines: list[int] = []
+        self.notices = capture_outbox.Notices(dice)
         self.changes = 0
 
     def close(self) -> None:
@@ -166,14 +166,15 @@ class Business:
         while self.changes < goal:
             size = self._dice.choice((1, 1, 1, 3, 10, 60))
             undone = self._dice.random() < 0.05
-            before = list(self._customers), list(self._lines), self.changes
+            before = list(self._customers), list(self._lines), self.changes, self.notices.written.copy()
             with self._connection.transaction(force_rollback=undone):
+                self.notices.write(self._connection)
                 for _ in range(size):
                     self._dice.choice((self._buy, self._move, self._rename, self._leave, self._join, self._listen))()
                 if self._dice.random() < 0.002:
                     self._do("update track set milliseconds = milliseconds + 1 where track_id <= 3000")
             if undone:
-                self._customers, self._lines, self.changes = before
+                self._customers, self._lines, self.changes, self.notices.written = before
 
     def _join(self) -> None:
         self._next += 1

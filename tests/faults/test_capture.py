@@ -1,4 +1,5 @@
-"""A database is captured while its source is killed and the broker restarts: the topics replay to the tables, exactly.
+"""A database is captured while its sources are killed and the broker restarts: the topics replay to the tables,
+exactly, and an outbox beside them is published once and in order.
 
 HEDDLE_FAULTS=full: 200,000 changes, 30 kill -9 and 3 restarts of the broker (`make faults`). HEDDLE_FAULTS_SEED repeats
 a run."""
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import capture_outbox
 import orjson
 import psycopg
 import pytest
@@ -28,6 +30,7 @@ from heddle.settings import Settings
 FULL = os.environ.get("HEDDLE_FAULTS") == "full"
 CHANGES, KILLS, RESTARTS = (200_000, 30, 3) if FULL else (4_000, 4, 1)
 RECOVERY_TIMEOUT_S = 120.0
+SLOTS = (SLOT, capture_outbox.SLOT)
 
 pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(3600 if FULL else 300)]
 
@@ -48,20 +51,26 @@ def test_the_topics_replay_to_the_tables(
         {"bootstrap_servers": own_stack.bootstrap_servers, "registry_url": own_stack.registry_url}
     )
     broker = KafkaBroker(settings)
-    with shell.running(SOURCE) as supervisor:
+    with shell.running(SOURCE, capture_outbox.SOURCE) as supervisor:
         faults = ["kill"] * KILLS + ["broker"] * RESTARTS + ["snapshot"]
         dice.shuffle(faults)
-        until(lambda: confirmed(dsn) > 0, "the source has its slot")
+        for slot in SLOTS:
+            until(lambda slot=slot: confirmed(dsn, slot) > 0, f"there is slot {slot}")  # type: ignore[misc]
         for fault in faults:
             begun = log_end(dsn)
             working = threading.Thread(target=business.work, args=(CHANGES // len(faults),))
             working.start()
             if fault == "kill":
-                until(lambda begun=begun: confirmed(dsn) > begun, "it captures these changes")  # type: ignore[misc]
+                for slot in SLOTS:
+                    until(
+                        lambda begun=begun, slot=slot: confirmed(dsn, slot) > begun,  # type: ignore[misc]
+                        f"{slot} captures these changes",
+                    )
                 threading.Event().wait(dice.random() * 0.2)  # anywhere in its work
-                victim = shell.worker(supervisor, f"{SOURCE}.pull")
-                assert victim is not None, "it captured a moment ago"
-                victim.kill()
+                for source in (SOURCE, capture_outbox.SOURCE):
+                    victim = shell.worker(supervisor, f"{source}.pull")
+                    assert victim is not None, "it captured a moment ago"
+                    victim.kill()
             elif fault == "broker":
                 own_stack.kafka.kill()
                 own_stack.kafka.start()
@@ -71,7 +80,8 @@ def test_the_topics_replay_to_the_tables(
                     assert shell.done(asked) == 0, project.last_lines()
             working.join()
         end = log_end(dsn)
-        until(lambda: confirmed(dsn) >= end and not is_reading(broker), "all is captured")
+        until(lambda: confirmed(dsn, SLOT) >= end and not is_reading(broker), "all is captured")
+        until(lambda: capture_outbox.left(dsn) == 0, "the outbox is empty")
     business.close()
     registry = ConfluentRegistry(settings)
     missing = extra = events = streamed = 0
@@ -82,12 +92,16 @@ def test_the_topics_replay_to_the_tables(
         events += replay.events
         streamed += replay.streamed
         assert (replay.doubles, replay.disorder) == (0, 0), layout.table
+    notices, again = capture_outbox.published(project.types, broker, registry)
     record_property(
         "summary",
         f"{business.changes} changes, {events} events ({streamed} from the stream), {KILLS} kill -9, "
-        f"{RESTARTS} broker restarts: {missing} rows missing, {extra} extra",
+        f"{RESTARTS} broker restarts: {missing} rows missing, {extra} extra; "
+        f"{business.notices.written.total()} outbox rows, {again} ids again",
     )
     assert (missing, extra) == (0, 0)
+    assert again == 0
+    assert notices == {account: list(range(1, last + 1)) for account, last in business.notices.written.items()}
     assert streamed > CHANGES // 2, "most changes came from the stream"
 
 
@@ -105,8 +119,8 @@ def log_end(dsn: str) -> int:
     return _lsn(dsn, "select pg_logical_emit_message(true, 'end', 'end')::text")
 
 
-def confirmed(dsn: str) -> int:
-    return _lsn(dsn, f"select confirmed_flush_lsn::text from pg_replication_slots where slot_name = '{SLOT}'")
+def confirmed(dsn: str, slot: str) -> int:
+    return _lsn(dsn, f"select confirmed_flush_lsn::text from pg_replication_slots where slot_name = '{slot}'")
 
 
 def _lsn(dsn: str, query: str) -> int:
