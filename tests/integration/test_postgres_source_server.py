@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +22,36 @@ pytestmark = pytest.mark.stack
 FIELDS: list[dict[str, Any]] = [{"name": "id", "type": "long", "doc": "Key."}]
 
 
-@pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The server's own, to be changed before it starts."""
-    made = dict(postgres._OPTIONS)
-    monkeypatch.setattr(postgres, "_OPTIONS", made)
-    return made
+@contextmanager
+def options(**more: str) -> Iterator[None]:
+    """Of servers that are started meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "_OPTIONS", postgres._OPTIONS | more)
+        yield
 
 
-@pytest.fixture
-def server(options: dict[str, str], tmp_path: Path) -> Iterator[Postgres]:
-    """Lets a slot keep little, and may be made a standby."""
-    options |= {"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
-    with running_postgres(tmp_path / "postgres") as started:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Lets a slot keep little."""
+    with (
+        options(max_slot_wal_keep_size="1MB", min_wal_size="32MB", max_wal_size="32MB"),
+        running_postgres(tmp_path_factory.mktemp("postgres")) as started,
+    ):
         yield started
 
 
-@pytest.fixture
-def item(tmp_path: Path) -> type[Any]:
-    return contract_type(tmp_path / "contract", "Item", FIELDS, ["id"])
+@pytest.fixture(scope="module")
+def item(tmp_path_factory: pytest.TempPathFactory) -> type[Any]:
+    return contract_type(tmp_path_factory.mktemp("contract"), "Item", FIELDS, ["id"])
 
 
 @pytest.fixture
-def database(server: Postgres) -> Database:
+def database(server: Postgres) -> Iterator[Database]:
     made = Database(server)
     made.run("create table item (id bigint primary key)")
     made.publish()
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -122,7 +126,7 @@ def test_a_standby_is_named_and_one_that_was_promoted_stops(
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         assert connection.execute("select pg_promote()").fetchone() == (True,)
         connection.execute("insert into item values (2)")
-    with pytest.raises(PositionLostError, match="on timeline 2, no more on 1: it failed over") as caught:
+    with pytest.raises(PositionLostError, match=r"no more on [0-9]+: it failed over") as caught:
         capture.once()
     assert "heddle snapshot erp --restart" in caught.value.hint
     capture.position = RESTART
@@ -132,12 +136,13 @@ def test_a_standby_is_named_and_one_that_was_promoted_stops(
 
 
 def test_settings_that_are_not_so_are_named_with_what_to_run(
-    options: dict[str, str], item: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    item: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options |= {"wal_level": "replica", "max_wal_senders": "0", "max_replication_slots": "1"}
-    options |= {"max_slot_wal_keep_size": "-1"}
     monkeypatch.setattr(checks, "MIN_VERSION", 990_000)
-    with running_postgres(tmp_path / "other") as server:
+    with (
+        options(wal_level="replica", max_wal_senders="0", max_replication_slots="1", max_slot_wal_keep_size="-1"),
+        running_postgres(tmp_path / "other") as server,
+    ):
         database = Database(server)
         database.run("create table item (id bigint primary key)")
         database.publish()
