@@ -476,6 +476,22 @@ def test_a_publication_that_changes_while_it_runs_stops(publishing: Publishing) 
     eventually(stopped, "it stops")
 
 
+def test_a_row_that_was_not_published_is_not_deleted(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publication is changed between two looks at it."""
+    monkeypatch.setattr(puller.CapturePuller, "_look", lambda _: None)
+    worker = begin(publishing)
+    connection = publishing.connect()
+    publishing.put(connection, "a", 1)
+    connection.commit()
+    publishing.publish(worker, lambda: publishing.published() == [("a", 1)])
+    publishing.database.run("alter publication outbox drop table outbox")
+    publishing.put(connection, "a", 2)
+    connection.commit()
+    with pytest.raises(PositionLostError, match="no more in the publication"):
+        publishing.publish(worker, lambda: False)
+    assert [account for (account,) in publishing.database.run("select payload->>'version' from outbox")][-1] == "2"
+
+
 def test_a_declaration_that_cannot_be_right_is_refused(database: Database, kind: type[Any]) -> None:
     def declared(**more: Any) -> OutboxSource:
         return OutboxSource("bank", dsn=database.secret, emits=kind, owner="tests", **more)

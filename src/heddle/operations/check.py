@@ -174,7 +174,7 @@ def _secrets(file: str, component: Component) -> Iterator[Problem]:
     if signature is not None and not isinstance(getattr(signature, "secret", None), Secret):
         yield Problem(file, f"{component.name}: its signature names no secret", 'pass one: secret("crm/webhook")')
     dsn = getattr(component, "dsn", None)
-    if isinstance(component, Sink | PostgresSource) and isinstance(dsn, str):
+    if isinstance(component, Sink | PostgresSource | OutboxSource) and isinstance(dsn, str):
         yield Problem(file, f"{component.name}: its DSN stands in the source", 'name it instead: secret("ledger/dsn")')
 
 

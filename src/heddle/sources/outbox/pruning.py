@@ -7,6 +7,7 @@ would not do for a mark: what no commit follows is not sent.)"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from psycopg import sql
@@ -22,8 +23,11 @@ class Pruner:
     """`key_type`: of the column `id`. `only`: rows of the table itself, not of those that inherit from it, which are
     published under names of their own."""
 
-    def __init__(self, session: Session, table: str, key_type: str, slot: str, *, only: bool) -> None:
+    def __init__(
+        self, session: Session, table: str, key_type: str, slot: str, verify: Callable[[], None], *, only: bool
+    ) -> None:
         self._session = session
+        self._verify = verify
         self._prefix = prefix_of(slot)
         name = sql.SQL("only {}" if only else "{}").format(sql.Identifier(*parts_of(table)))
         self._list = sql.SQL("select id::text from {} limit {}").format(name, PRUNE_ROWS).as_string(None)
@@ -42,6 +46,7 @@ class Pruner:
     def confirmed(self, lsn: int) -> None:
         """All that committed before `lsn` is in Kafka for good."""
         if self._ids and lsn >= self._mark_lsn:
+            self._verify()
             self._session.rows(self._delete, (self._ids,))
             self._ids = []
         if self._is_due and not self._ids:

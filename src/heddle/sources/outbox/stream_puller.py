@@ -56,7 +56,8 @@ class OutboxStreamPuller:
             )
         is_plain = catalog.tables(self._session, [self._table])[self._table].kind == "r"
         key_type = columns(self._session, self._table)["id"].type
-        self._pruner = Pruner(self._session, self._table, key_type, self._slot, only=is_plain)
+        verify = self._capture.verify_publication
+        self._pruner = Pruner(self._session, self._table, key_type, self._slot, verify, only=is_plain)
         known = None if position is None else StreamPosition.unpack(position)
         if known is not None:
             self._position = known

@@ -121,6 +121,10 @@ class CapturePuller:
         """Whether all that committed before `lsn` has been pulled."""
         return self._transaction is None and self._position.lsn >= lsn
 
+    def verify_publication(self) -> None:
+        """Raises `PositionLostError` when changes may not have been published since it was looked at last."""
+        self._standing.verify_publication(self._position, self._standing.publication())
+
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._stream.close()
@@ -149,7 +153,7 @@ class CapturePuller:
         if time.monotonic() - self._looked_s < HEARTBEAT_S:
             return
         self._standing.verify_slot(self._position, self._confirmed_lsn)
-        self._standing.verify_publication(self._position, self._standing.publication())
+        self.verify_publication()
         self._looked_s = time.monotonic()
 
     def _tell(self) -> None:
