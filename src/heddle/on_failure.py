@@ -50,13 +50,13 @@ class Retry:
 class Breaker:
     """Opens when, within `window_s`, `keys` different keys failed alike (one target, or one fingerprint) and these are
     at least `ratio` of all attempts. Open: partitions pause, nothing is parked; one record probes, after growing
-    delays from `first_probe_s` to `longest_probe_s`."""
+    delays from `first_probe_s` to `longest_probe_s`, so that a target is used again within 5 s of its return."""
 
     window_s: float = 30.0
     keys: int = 10
     ratio: float = 0.5
     first_probe_s: float = 1.0
-    longest_probe_s: float = 30.0
+    longest_probe_s: float = 2.5
 
     def __post_init__(self) -> None:
         _above_zero(

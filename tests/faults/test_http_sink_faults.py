@@ -21,7 +21,7 @@ from faults_app import READY_TIMEOUT_S, moment
 from faults_project import PARTITIONS, Shell, SmallProject, feed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-from http_target import Target, mixed_faults
+from http_target import NONE, Fault, Target, mixed_faults
 
 from heddle.broker.kafka import KafkaBroker
 from heddle.contracts import ConfluentRegistry
@@ -57,6 +57,8 @@ sink = HttpSink(
     owner="testers",
 )
 """
+
+LONG = pytest.mark.skipif(not FULL, reason="takes long; `make faults` runs it")
 
 Report = Callable[[str, object], None]
 
@@ -149,7 +151,7 @@ def billing(own_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) ->
     made.close()
 
 
-@pytest.mark.skipif(not FULL, reason="takes long; `make faults` runs it")
+@LONG
 @pytest.mark.parametrize(
     "billing", [(True, "dedupes"), (False, "naive")], indirect=True, ids=["deduplicating", "naive"]
 )
@@ -210,13 +212,26 @@ def assert_in_order(target: Target) -> None:
         last[order["account"]] = order["seq"]
 
 
-@pytest.mark.parametrize("billing", [(True, "outage")], indirect=True, ids=[""])
+@pytest.mark.parametrize(
+    "billing",
+    [
+        pytest.param((True, "gone"), id="gone"),
+        pytest.param(
+            (True, "failing"), id="failing", marks=pytest.mark.skipif(not FULL, reason="`make faults` runs it")
+        ),
+    ],
+    indirect=True,
+)
 def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing, record_property: Report) -> None:
-    target, count = billing.target, EVENTS
+    """Nobody there pauses the sink; a target that answers 500 to everything opens its circuit breaker."""
+    target, count, is_gone = billing.target, EVENTS, billing.project.domain == "gone"
     with billing.shell.running(SINK) as supervisor:
         billing.feed(count)
         billing.until(supervisor, "it works", lambda: billing.done() >= count // 4)
-        target.stop()
+        if is_gone:
+            target.stop()
+        else:
+            target.fault = lambda _: Fault(status=500)
         down, before_per_s = billing.done(), per_s(target.effect_times)
         ends_at = time.monotonic() + OUTAGE_S
         while time.monotonic() < ends_at:
@@ -224,7 +239,10 @@ def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing
             assert supervisor.poll() is None
         assert billing.entries() == Counter()
         assert billing.done() == down
-        target.start()
+        if is_gone:
+            target.start()
+        else:
+            target.fault = lambda _: NONE
         back = time.monotonic()
         billing.until(supervisor, "all settled", lambda: billing.counts().total == count)
         assert billing.entries() == Counter()
@@ -233,8 +251,9 @@ def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing
     restored_s = restored_after_s(times, back, RESTORED_SHARE * before_per_s)
     record_property(
         "summary",
-        f"{OUTAGE_S:.0f} s away; {before_per_s:.0f}/s before, {per_s(times):.0f}/s after; first effect "
-        f"{times[0] - back:.1f} s after its return, {RESTORED_SHARE:.0%} of the rate held {restored_s:.1f} s after it",
+        f"{OUTAGE_S:.0f} s {billing.project.domain}; {before_per_s:.0f}/s before, {per_s(times):.0f}/s after; "
+        f"first effect {times[0] - back:.1f} s after its return, "
+        f"{RESTORED_SHARE:.0%} of the rate held {restored_s:.1f} s after it",
     )
     assert outcomes[Outcome.APPLIED] == count
     assert target.counts() == Counter(dict.fromkeys(target.counts(), 1))

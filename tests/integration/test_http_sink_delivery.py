@@ -93,6 +93,21 @@ def test_a_target_that_answers_500_opens_the_breaker_and_parks_nothing(office: O
     assert office.effects() == Counter(keys(40))
 
 
+def test_a_target_that_goes_down_in_the_middle_of_a_batch_parks_nothing_of_it(office: Office) -> None:
+    """What went well before does not speak for a target that answers nothing but 500 from some moment on."""
+    target = office.target
+    target.fault = lambda _: Fault(status=500) if len(target.effects) >= 200 else NONE
+    office.feed(*[f"k{number}" for number in range(400)])
+    with running(office.scene.worker(office.step())) as (worker,):
+        eventually(lambda: worker.worker._judge.board.reason is not None, "the breaker opens")
+        assert office.states() == []
+        assert 100 < office.scene.counts().total <= 200
+        target.fault = lambda _: NONE
+        office.scene.settled(400)
+    assert office.scene.entries() == []
+    assert office.effects() == Counter(keys(400))
+
+
 def test_a_rate_limit_is_waited_for_and_burns_no_attempt(office: Office) -> None:
     limits = iter([Fault(status=429, headers={"Retry-After": "1"})] * 3)
     office.target.fault = lambda _: next(limits, NONE)

@@ -25,6 +25,9 @@ from heddle.errors import (
 )
 from heddle.on_failure import OnFailure, Order
 
+LAST_FAILURES = 64
+"""Of a batch: so far back is looked for the moment at which its target went down."""
+
 
 class Flood(Stop):
     """More records fail than the failure budget allows."""
@@ -96,16 +99,20 @@ class Judge:
     def _cut_by_breaker(
         self, cut: Cut, failures: list[tuple[int, Failure]], attempt: Sequence[Record], results: list[Result]
     ) -> Cut:
+        """The whole batch is asked, then what came from a failure near its end on: a target that went down in the
+        middle of a batch, which had done well until then, is down all the same."""
         feeding = [(index, failure) for index, failure in failures if feeds(failure)]
         if not feeding:
             return cut
-        succeeded = sum(not isinstance(result, Failure) and result is not SKIPPED for result in results)
-        alike = [(attempt[index].key, failure) for index, failure in feeding]
-        reason = self.board.consider(succeeded, alike)
-        if reason is None:
-            return cut
-        error = DependencyDownError(reason, hint="nothing is parked meanwhile; see the target")
-        return cut.earlier(feeding[0][0], Interruption(error, failed_alike=alike))
+        nearly_last = range(max(0, len(feeding) - LAST_FAILURES), len(feeding) - self.policy.breaker.keys + 1)
+        for began, first in [(0, 0), *((feeding[first][0], first) for first in nearly_last)]:
+            succeeded = sum(not isinstance(result, Failure) and result is not SKIPPED for result in results[began:])
+            alike = [(attempt[index].key, failure) for index, failure in feeding[first:]]
+            reason = self.board.consider(succeeded, alike)
+            if reason is not None:
+                error = DependencyDownError(reason, hint="nothing is parked meanwhile; see the target")
+                return cut.earlier(feeding[first][0], Interruption(error, failed_alike=alike))
+        return cut
 
     def _interrupts(self, record: Record, failure: Failure, entry: Entry | None) -> Interruption | None:
         verdict = self._verdict(failure, entry, self._tries.get((record.partition, record.offset), 0))
@@ -138,7 +145,8 @@ class Judge:
         interruption = settlement.interrupted
         if interruption is not None and interruption.failed_alike:
             if self.board.reason is None:
-                self.board.record(settlement.succeeded, interruption.failed_alike)
+                self.board.record(settlement.succeeded, ())
+                self.board.record(0, interruption.failed_alike)
             else:
                 self.board.failed()
             return
