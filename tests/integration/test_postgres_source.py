@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from postgres_source_harness import Capture, Database, contract_type, eventually, running_postgres
 from structlog.testing import capture_logs
@@ -338,12 +339,18 @@ def test_a_server_that_wants_signs_of_life_gets_them(database: Database, capture
     assert database.run(now, database.name) == [(pid,)]
 
 
-def test_an_idle_database_retains_no_log(database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("elsewhere", ["another table", "another database"])
+def test_an_idle_database_retains_no_log(
+    database: Database, capture: Capture, elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What others write into the same server moves the slot too, by positions without records."""
     monkeypatch.setattr(puller, "HEARTBEAT_S", 0.05)
     capture.drain(database)
-    database.run("create table elsewhere (n int)")
-    database.run("insert into elsewhere select generate_series(1, 1000)")
+    dsn = database.dsn if elsewhere == "another table" else database.server.dsn
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("create table elsewhere (n int)")
+        connection.execute("insert into elsewhere select generate_series(1, 1000)")
+        connection.execute("drop table elsewhere")
     ((end,),) = database.run("select pg_current_wal_lsn()::text")
     query = "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where database = %s"
 

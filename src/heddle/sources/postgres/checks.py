@@ -59,7 +59,11 @@ def server_findings(session: Session, slot: str) -> Iterator[Finding]:
     if version < MIN_VERSION:
         yield f"the server's version is {version // 10_000}", "capture needs PostgreSQL 15 or newer"
     if level != "logical":
-        yield f"wal_level is {level}", "alter system set wal_level = 'logical'; then restart the server"
+        yield (
+            f"wal_level is {level}",
+            "alter system set wal_level = 'logical'; then restart the server (managed servers: a parameter of theirs, "
+            "such as rds.logical_replication or cloudsql.logical_decoding)",
+        )
     if standby:
         yield "the server is a standby", "name the primary in the secret"
     if not may_replicate:
