@@ -113,6 +113,9 @@ class Api:
         if self.paging == "offset":
             first += int(asked.params.get("offset", 0))
             return 200, {}, {"data": self._rows(first, min(end, first + min(size, int(asked.params["limit"]))))}
+        if self.paging == "page":
+            first += (int(asked.params["page"]) - 1) * min(size, int(asked.params["per_page"]))
+            return 200, {}, {"data": self._rows(first, min(end, first + min(size, int(asked.params["per_page"]))))}
         after = asked.params.get("cursor") or ""
         if self.paging == "keyset" and "after_id" in asked.params:
             after = f"{asked.params['after_time']}|{int(asked.params['after_id']):012d}"

@@ -11,6 +11,7 @@ from heddle.sources.rest.paging import Keyset as Keyset
 from heddle.sources.rest.paging import LinkHeader as LinkHeader
 from heddle.sources.rest.paging import NextUrl as NextUrl
 from heddle.sources.rest.paging import Offset as Offset
+from heddle.sources.rest.paging import PageNumber as PageNumber
 from heddle.sources.rest.records import PolledRow as PolledRow
 from heddle.sources.rest.resource import Feed as Feed
 from heddle.sources.rest.resource import GraphQL as GraphQL

@@ -10,14 +10,24 @@ from typing import Any, NamedTuple, TypedDict
 
 from heddle.errors import UsageError
 
+MAX_NUMBERED_ROWS = 200
+"""Of a numbered page: the ids of three are in the position."""
+_BORDER_ROWS = 10
+
 
 class Step(TypedDict, total=False):
     """`url`: the next page whole; it is checked before it is asked for. `anchor`: `Page.ids` of the last rows of
-    the page before, one of which the next has to show."""
+    the page before, one of which the next has to show. Of numbered pages `anchor` is what was told of the last few, and
+    `before` what the page that is read `again` has to show, `last` the same of the page behind it; `is_last`: then the
+    listing ends."""
 
     params: dict[str, Any]
     url: str
     anchor: list[str]
+    before: list[str]
+    last: list[str]
+    again: bool
+    is_last: bool
 
 
 class Page(NamedTuple):
@@ -108,6 +118,49 @@ class Offset(Paging):
 
 
 @dataclass(frozen=True, slots=True)
+class PageNumber(Paging):
+    """Pages numbered 1, 2, 3: `PageNumber(size=100)`. `more` as of `Cursor`; without it the end is an empty page.
+
+    As with `Offset`, a row that leaves moves all after it over the border of pages, and pages cannot overlap. So after
+    each page the one before it is read again: what has moved there since is new, and the rest is not told twice. Has
+    all of it moved, reading begins again. That is two requests for each page; every other paging is better."""
+
+    size: int
+    parameter: str = "page"
+    size_parameter: str = "per_page"
+    first: int = 1
+    more: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= MAX_NUMBERED_ROWS:
+            raise UsageError(f"PageNumber: size has to be above zero and at most {MAX_NUMBERED_ROWS}")
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return {self.parameter: self.first, self.size_parameter: self.size}
+
+    def next(self, step: Step, page: Page) -> Step | None:
+        number, anchor = int(step.get("params", {}).get(self.parameter, self.first)), step.get("anchor", [])
+        last = list(page.ids[-_BORDER_ROWS:])
+        if step.get("again"):
+            # Where it ended when it was read first is what has to be in it now: else rows have passed it.
+            if not set(step["before"]) & set(page.ids):
+                return {"params": {self.parameter: self.first}}
+            if step["is_last"]:
+                return None
+            known, after = _joined(anchor, page.ids), step["last"]
+            return {"params": {self.parameter: number + 2}, "anchor": known, "before": after}
+        is_last = not page.rows or bool(self.more and not at_path(page.body, self.more))
+        if number == self.first:
+            following = {self.parameter: number + 1}
+            return None if is_last else {"params": following, "anchor": list(page.ids), "before": last}
+        return {
+            "params": {self.parameter: number - 1}, "anchor": _joined(anchor, page.ids), "before": step["before"],
+            "last": last, "again": True, "is_last": is_last,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class LinkHeader(Paging):
     """RFC 8288: the `Link` header's `next`. Only followed on the API's own host."""
 
@@ -138,3 +191,8 @@ def at_path(value: Any, path: str) -> Any:
         else:
             return None
     return value
+
+
+def _joined(anchor: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Of the last few pages, and of no more: it is a part of the position."""
+    return list(dict.fromkeys([*anchor, *ids]))[-3 * MAX_NUMBERED_ROWS :]
