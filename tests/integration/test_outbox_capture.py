@@ -29,7 +29,7 @@ from heddle.integration import Outcome
 from heddle.local.postgres import Postgres
 from heddle.operations.restart import restart_source
 from heddle.sources.outbox import OutboxSource, pruning
-from heddle.sources.postgres import puller
+from heddle.sources.postgres import puller, replication
 
 pytestmark = pytest.mark.stack
 
@@ -352,6 +352,25 @@ def test_rows_without_an_order_are_refused_and_leave_no_slot(publishing: Publish
     connection.commit()
     empty(publishing, worker, 1)
     assert publishing.published() == [("a", 2)]
+
+
+def test_a_slot_waits_for_an_open_transaction_and_says_so(
+    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_one = publishing.connect()
+    open_one.execute("select pg_current_xact_id()")
+    publishing.put(open_one, "a", 1)
+    worker = publishing.worker()
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(replication, "CREATE_SLOT_TIMEOUT_S", 0.2)
+        publishing.turns(worker, 2)
+    assert "a transaction is open" in next(log["error"] for log in logs if log["event"].startswith("paused"))
+    open_one.execute("delete from outbox")
+    open_one.commit()
+    publishing.publish(worker, lambda: streams(publishing))
+    publishing.put(open_one, "a", 2)
+    open_one.commit()
+    publishing.publish(worker, lambda: publishing.published() == [("a", 2)])
 
 
 def test_rows_of_another_time_are_refused(numbered: Database, kind: type[Any]) -> None:

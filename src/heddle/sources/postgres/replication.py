@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 import psycopg
 from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from heddle.errors import DependencyDownError
 from heddle.secrets import Secret
 from heddle.sources.postgres.session import Login, fault_of, translated
+
+CREATE_SLOT_TIMEOUT_S = 60.0
 
 _DATA_HEADER_BYTES = 25
 _DATA, _KEEPALIVE = b"wk"
@@ -58,16 +61,32 @@ class Stream:
 
     def create_slot(self, slot: str, plugin: str) -> tuple[int, str]:
         """Its consistent point, and a snapshot that sees what was committed before it and nothing else, by the name
-        under which other sessions may import it until this connection does anything more. Waits for the
-        transactions that run."""
+        under which other sessions may import it until this connection does anything more.
+
+        Raises `DependencyDownError` where a transaction that runs does not end in time: a slot begins behind all."""
         with translated(self._source):
-            result = self._pgconn.exec_(
-                f"CREATE_REPLICATION_SLOT \"{slot}\" LOGICAL {plugin} (SNAPSHOT 'export')".encode()
-            )
+            self._pgconn.send_query(f"CREATE_REPLICATION_SLOT \"{slot}\" LOGICAL {plugin} (SNAPSHOT 'export')".encode())
+            result = self._awaited_result(time.monotonic() + CREATE_SLOT_TIMEOUT_S)
             if result.status != ExecStatus.TUPLES_OK:
                 raise psycopg.errors.error_from_result(result)
         point, exported = ((result.get_value(0, column) or b"").decode() for column in (1, 2))
         return lsn_of(point), exported
+
+    def _awaited_result(self, deadline_s: float) -> PGresult:
+        pgconn = self._pgconn
+        while pgconn.flush() or pgconn.is_busy():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not select.select([pgconn.socket], [], [], left_s)[0]:
+                pgconn.get_cancel().cancel()
+                raise DependencyDownError(
+                    f"{self._source}: no slot can be made while a transaction is open that has written something",
+                    hint="end it: select * from pg_stat_activity where backend_xid is not null order by xact_start",
+                )
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None or pgconn.get_result() is not None:
+            raise DependencyDownError(f"{self._source}: PostgreSQL gives no answer", hint="it is asked again by itself")
+        return result
 
     def start(self, slot: str, lsn: int, publication: str) -> None:
         """Of transactions that were confirmed the server sends nothing again, whatever `lsn` says."""
