@@ -17,6 +17,7 @@ from heddle.errors import (
     UsageError,
 )
 from heddle.event import Draft, Event, Identity, stable_id
+from heddle.http.assertion import JwtAssertion
 from heddle.http.auth import ApiKey, Basic, Bearer, ClientCredentials
 from heddle.http.tls import ClientCertificate
 from heddle.integration import Flow, Sink, Source
@@ -69,6 +70,7 @@ __all__ = [
     "HubSpotV3",
     "IdempotencyKey",
     "Identity",
+    "JwtAssertion",
     "LookUp",
     "Mapping",
     "OnFailure",

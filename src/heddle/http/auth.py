@@ -123,7 +123,7 @@ class ClientCredentials(Auth):
 
     def open(self) -> Credentials:
         self.client_secret.resolve()
-        return _TokenHolder(self)
+        return TokenHolder(self.request, self.client_secret)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -165,18 +165,19 @@ class _Static:
             secret.refresh()
 
 
-class _TokenHolder:
-    """An access token, until shortly before its end."""
+class TokenHolder:
+    """An access token, until shortly before its end. `request` asks for the next, by what `secret` is then."""
 
-    def __init__(self, declared: ClientCredentials) -> None:
-        self._declared = declared
+    def __init__(self, request: Callable[[], httpx2.Request], secret: Secret) -> None:
+        self._request = request
+        self._secret = secret
         self._token = ""
         self._ends_at = 0.0
 
     def renewal(self) -> httpx2.Request | None:
         if self._token and time.monotonic() < self._ends_at:
             return None
-        return self._declared.request()
+        return self._request()
 
     def renewed(self, response: httpx2.Response) -> None:
         token, lifetime_s = token_of(response)
@@ -189,7 +190,7 @@ class _TokenHolder:
 
     def refused(self) -> None:
         self._token = ""
-        self._declared.client_secret.refresh()
+        self._secret.refresh()
 
 
 def token_of(response: httpx2.Response) -> tuple[str, float]:
