@@ -13,9 +13,9 @@ from postgres_source_harness import Capture, Database, contract_type, eventually
 from structlog.testing import capture_logs
 
 from heddle.broker.log import Record
-from heddle.errors import ContractError, PositionLostError, Stop, UsageError
+from heddle.errors import ContractError, DependencyDownError, PositionLostError, Stop, UsageError
 from heddle.local.postgres import Postgres
-from heddle.sources.postgres import Table, puller
+from heddle.sources.postgres import Table, puller, replication
 from heddle.sources.postgres.position import RESTART
 from heddle.sources.postgres.replication import lsn_of
 
@@ -300,6 +300,22 @@ def test_a_publication_that_changes_under_the_stream_stops(
         return False
 
     eventually(stopped, "it stops")
+
+
+def test_a_slot_waits_for_an_open_transaction_and_says_so(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.run("insert into item values (1, 'a')")
+    with psycopg.connect(database.dsn) as open_one, monkeypatch.context() as patch:
+        patch.setattr(replication, "CREATE_SLOT_TIMEOUT_S", 0.2)
+        open_one.execute("update item set name = 'b'")
+        refused = capture.source.open()
+        with pytest.raises(DependencyDownError, match="a transaction is open"):
+            refused.begin(None)
+        refused.close()
+    database.drop_slot()
+    capture.drain(database)
+    assert told(capture) == [(1, "b")]
 
 
 def test_to_restart_makes_a_new_slot_and_reads_all_again(database: Database, capture: Capture) -> None:

@@ -82,13 +82,12 @@ class CapturePuller:
 
     def begin(self, position: bytes | None) -> None:
         published, _ = self._standing.preflight()
-        system = self._stream.identify()
         known = None if position is None else Position.unpack(position)
         if known is None:
-            known = self._standing.first(system, published, anew=position is not None)
+            known = self._standing.first(self._stream, published, anew=position is not None)
             self._log.info("captures through a slot", slot=self._slot, identity=known.slot.id)
         else:
-            self._standing.verify_system(known, system)
+            self._standing.verify_system(known, self._stream.identify())
             self._standing.verify_slot(known, 0)
             self._standing.verify_publication(known, published)
             wider = self._standing.with_new_tables(known, published, f"added-{known.lsn:X}")

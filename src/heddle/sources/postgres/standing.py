@@ -10,7 +10,7 @@ from heddle.sources.postgres import catalog
 from heddle.sources.postgres.catalog import Publication, TableInfo
 from heddle.sources.postgres.position import Position, SlotIdentity, Snapshot
 from heddle.sources.postgres.relations import Declared
-from heddle.sources.postgres.replication import System, lsn_of, lsn_text
+from heddle.sources.postgres.replication import Stream, System, lsn_text
 from heddle.sources.postgres.session import Session, resnapshot_hint
 
 PLUGIN = "pgoutput"
@@ -44,7 +44,7 @@ class Standing:
                 raise self._usage(f"{name} has neither a primary key nor an index as its replica identity")
         return found, infos
 
-    def first(self, system: System, published: Publication, *, anew: bool) -> Position:
+    def first(self, stream: Stream, published: Publication, *, anew: bool) -> Position:
         """The position before anything was captured. A slot that is there already is taken over: all tables are read
         after its point. `anew`: it is dropped first."""
         found = catalog.slot(self._session, self._slot)
@@ -52,13 +52,11 @@ class Standing:
             self._session.rows("select pg_drop_replication_slot(%s)", (self._slot,))
             found = None
         if found is None:
-            rows = self._session.rows(
-                "select lsn::text from pg_create_logical_replication_slot(%s, %s)", (self._slot, PLUGIN)
-            )
-            point = lsn_of(str(rows[0][0]))
+            point, _ = stream.create_slot(self._slot, PLUGIN)
         else:
             self._check_kind(found)
             point = found.confirmed_lsn
+        system = stream.identify()
         ((database,),) = self._session.rows("select current_database()")
         identity = SlotIdentity(system.id, system.timeline, database, self._slot, point)
         position = Position(identity, {}, point)
