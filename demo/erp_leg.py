@@ -55,9 +55,7 @@ class ErpLeg:
         if self._player.error is not None:
             raise DemoError(f"the ERP's player failed: {self._player.error}")
         mark(self._dsn, run)
-        workers.until(
-            "the ERP is captured", lambda: has_come(self._broker, self._registry, self._before, run)
-        )  # fmt: skip
+        workers.until("the ERP is captured", lambda: has_come(self._broker, self._registry, self._before, run))
 
     def settled(self, workers: Workers) -> bool:
         """Whether every call has had its answer, those that failed at first included."""
