@@ -56,7 +56,7 @@ class Breaker:
     keys: int = 10
     ratio: float = 0.5
     first_probe_s: float = 1.0
-    longest_probe_s: float = 2.5
+    longest_probe_s: float = 2.0
 
     def __post_init__(self) -> None:
         _above_zero(

@@ -196,10 +196,10 @@ def per_s(times: Sequence[float]) -> float:
 
 
 def restored_after_s(times: Sequence[float], back: float, wanted_per_s: float) -> float:
-    """From `back` to the end of the first window of `WINDOW_S` in which events came that fast; endless for none."""
+    """From `back` until events came that fast, which they went on to do for `WINDOW_S`; endless for never."""
     for index, began in enumerate(times):
         if bisect_left(times, began + WINDOW_S) - index >= wanted_per_s * WINDOW_S:
-            return began + WINDOW_S - back
+            return began - back
     return math.inf
 
 
@@ -253,7 +253,7 @@ def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing
         "summary",
         f"{OUTAGE_S:.0f} s {billing.project.domain}; {before_per_s:.0f}/s before, {per_s(times):.0f}/s after; "
         f"first effect {times[0] - back:.1f} s after its return, "
-        f"{RESTORED_SHARE:.0%} of the rate held {restored_s:.1f} s after it",
+        f"{RESTORED_SHARE:.0%} of the rate {restored_s:.1f} s after it",
     )
     assert outcomes[Outcome.APPLIED] == count
     assert target.counts() == Counter(dict.fromkeys(target.counts(), 1))

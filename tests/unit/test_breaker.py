@@ -136,7 +136,7 @@ def test_probes_come_after_growing_delays_and_success_closes(board: Board, clock
         assert (board.state, board.probe_delay_s) == (BreakerState.HALF_OPEN, 0.0)
         board.failed()
         assert board.state is BreakerState.OPEN
-    assert waited == [1, 2, 2.5, 2.5]
+    assert waited == [1, 2, 2, 2]
     clock.now_s += 30
     board.succeeded()
     assert (board.state, board.reason, board.probe_delay_s) == (BreakerState.CLOSED, None, 0.0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from heddle.delivery.settlement import Interruption
 
-WAIT_MIN_S, WAIT_MAX_S = 0.2, 2.5
+WAIT_MIN_S, WAIT_MAX_S = 0.2, 2.0
 
 
 class Patience:
@@ -51,7 +51,7 @@ class Patience:
 
 
 def growing_delays() -> Iterator[float]:
-    """Growing waits for a dependency: 0.2 s, doubled up to 2.5 s: it is used again within 5 s of its return."""
+    """Growing waits for a dependency: 0.2 s, doubled up to 2 s: it is used again within 5 s of its return."""
     delay = WAIT_MIN_S
     while True:
         yield delay
