@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
@@ -25,11 +26,14 @@ Reply = tuple[int, dict[str, str], Any]
 
 @dataclass
 class Asked:
+    """`peer`: the common name of the client's certificate, where it showed one."""
+
     path: str
     params: dict[str, str]
     headers: dict[str, str]
     body: Any = None
     form: dict[str, str] = field(default_factory=dict)
+    peer: str = ""
 
 
 @dataclass
@@ -170,16 +174,18 @@ def _key(row: dict[str, Any]) -> str:
 
 
 class RestServer:
-    """`api` on a port of its own, until `close`."""
+    """`api` on a port of its own, until `close`; with `tls`, over that."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, tls: ssl.SSLContext | None = None) -> None:
         class Handler(_Handler):
             pass
 
         Handler.api = api
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -209,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         api, split = self.api, urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         params = {name: values[0] for name, values in parse_qs(split.query).items()}
-        status, extra, answer = api.reply(Asked(split.path, params, headers, body, form or {}))
+        status, extra, answer = api.reply(Asked(split.path, params, headers, body, form or {}, self._peer()))
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         if api.etags and status == 200:
             extra = {**extra, "ETag": f'"{hash(content)}"'}
@@ -221,6 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _peer(self) -> str:
+        shown: Any = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
+        return dict(entry[0] for entry in shown["subject"])["commonName"] if shown else ""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         return formatdate(self.api.now, usegmt=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from heddle.http.auth import REFUSED, Auth
 from heddle.http.guard import ForbiddenHostError, Guard, GuardedTransport
 from heddle.http.notices import notice_of
 from heddle.http.rate import exhausted_for_s, http_date
+from heddle.http.tls import Tls, refuses_us
 
 MAX_BODY_BYTES = 8 * 2**20
 CONNECT_S = 5.0
@@ -51,8 +51,9 @@ class Client:
 
     def __init__(
         self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], timeout_s: float,
-        context: ssl.SSLContext,
+        tls: Tls,
     ) -> None:  # fmt: skip
+        self._tls = tls
         self._base = httpx2.URL(base_url.rstrip("/") + "/")
         self._headers = {"Accept": "application/json", **headers}
         self._timeout_s = timeout_s
@@ -62,7 +63,7 @@ class Client:
         self._told: set[object] = set()
         self._runner = asyncio.Runner()
         self._client = httpx2.AsyncClient(
-            transport=GuardedTransport(guard, context, 2),
+            transport=GuardedTransport(guard, tls.context, 2),
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
             follow_redirects=False,
             trust_env=False,
@@ -100,6 +101,10 @@ class Client:
         except TimeoutError as error:
             raise DependencyDownError(f"{url.host} does not answer within {self._timeout_s:g} s") from error
         except httpx2.TransportError as error:
+            if refuses_us(error):
+                raise AuthError(
+                    f"{url.host} does not take our certificate", hint="renew client_certificate=, then start again"
+                ) from error
             raise DependencyDownError(f"{url.host} does not answer: {type(error).__name__}") from error
         except httpx2.DecodingError as error:
             raise DependencyDownError(f"{url.host} answers what cannot be decompressed") from error
@@ -118,6 +123,7 @@ class Client:
             self._runner.close()
 
     async def _answered(self, request: httpx2.Request) -> Answer:
+        self._tls.renew()
         for again in (False, True):
             await self._authorize(request)
             answer = await self._sent(request)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from heddle.http.auth import Auth
+from heddle.http.tls import Tls
 from heddle.integration import Pull
 from heddle.sources.rest.client import Client
 from heddle.sources.rest.following import FeedFollower, Follower, SweepFollower
@@ -22,12 +22,12 @@ class RestPuller:
 
     def __init__(
         self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], resources: Sequence[Resource],
-        tenant: str, timeout_s: float,
+        tenant: str, timeout_s: float, tls: Tls,
     ) -> None:  # fmt: skip
         self._source = source
         self._resources = resources
         self._tenant = tenant
-        self._client = Client(source, base_url, auth, headers, timeout_s, ssl.create_default_context())
+        self._client = Client(source, base_url, auth, headers, timeout_s, tls)
         self._followers: list[Follower] = []
         self._told = b""
         self._known: dict[str, KnownIds] = {}

@@ -14,6 +14,7 @@ from heddle.errors import UsageError
 from heddle.event import Draft
 from heddle.http.auth import Auth
 from heddle.http.guard import is_loopback
+from heddle.http.tls import ClientCertificate, Tls
 from heddle.integration import PulledSource, Puller
 from heddle.on_failure import DEFAULT, OnFailure, Order
 from heddle.sources.rest.puller import KeepingRestPuller, RestPuller
@@ -41,6 +42,7 @@ class RestSource(PulledSource):
     `base_url`: https, its path included; the only place that is asked. `version`: of the API; None says that it has
     none. `headers`: further ones of each request, no credentials: those are `auth`. `tenant`: begins the keys; rate
     limits are per resource of one source, so each tenant's source has its own. `timeout_s`: of one request, whole.
+    `ca_file`: authorities, in PEM, in place of the system's. `client_certificate`: for APIs that want to see one.
 
     An event's id is made of resource name, row id and row version (without one: the whole row): a row that is read
     again unchanged has the same.
@@ -60,6 +62,8 @@ class RestSource(PulledSource):
         headers: Mapping[str, str] | None = None,
         tenant: str = "default",
         timeout_s: float = 30.0,
+        ca_file: str = "",
+        client_certificate: ClientCertificate | None = None,
         runbook: str = "",
         order: Order = "park",
         on_failure: OnFailure = DEFAULT,
@@ -88,6 +92,8 @@ class RestSource(PulledSource):
         self.auth = auth
         self.tenant = tenant
         self.timeout_s = timeout_s
+        self.ca_file = ca_file
+        self.client_certificate = client_certificate
         self.order = order
         self.on_failure = on_failure
         self.regulated = regulated
@@ -96,8 +102,11 @@ class RestSource(PulledSource):
         resources = list(self.resources.values())
         kind = KeepingRestPuller if any(isinstance(each.follow, IdDiff) for each in resources) else RestPuller
         return kind(
-            self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s
+            self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s, self._tls(),
         )  # fmt: skip
+
+    def _tls(self) -> Tls:
+        return Tls(f"source {self.name}", self.ca_file, self.client_certificate)
 
     def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
         return drafts_of(record.value, {name: resource.convert for name, resource in self.resources.items()})
