@@ -62,27 +62,30 @@ def types(
 @app.command()
 def check(
     json: AsJson = False,
-    sources: Annotated[bool, typer.Option("--sources", help="Ask captured databases too; connects to them.")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Ask databases and APIs of sources too.")] = False,
 ) -> None:
     """Check all that can be known without a broker.
 
     Contracts, generated types, mappings, and what components refer to. With --sources also whether databases are set
-    up to be captured: log level, publication, replica identities, privileges, slots.
+    up to be captured (log level, publication, replica identities, privileges, slots), and what polled APIs announce of
+    their end: warnings, with dates.
 
     Example: heddle check --json
 
-    Exit codes: 0 all is well, 1 problems were found."""
+    Exit codes: 0 all is well, or warnings alone, 1 problems were found."""
     problems = check_project()
     if sources and not problems:
+        configure_logs(load_settings())
         problems = check_sources()
     if json:
         typer.echo(json_text.dumps({"problems": [problem._asdict() for problem in problems]}))
     for problem in problems if not json else ():
         hint = f" ({problem.hint})" if problem.hint else ""
-        out.print(f"{problem.file}: {problem.message}{hint}", markup=False, soft_wrap=True)
-    if problems:
+        kind = "" if problem.severity == "error" else f"{problem.severity}: "
+        out.print(f"{problem.file}: {kind}{problem.message}{hint}", markup=False, soft_wrap=True)
+    if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
-    if not json:
+    if not json and not problems:
         out.print("all is well")
 
 

@@ -15,6 +15,14 @@ class Notice(NamedTuple):
     deprecated_at: str
     sunset_at: str
 
+    def told_of(self, what: str) -> str:
+        """In a sentence."""
+        since = "" if self.deprecated_at in ("", "yes") else f" since {self.deprecated_at}"
+        parts = [f"is deprecated{since}"] if self.deprecated_at else []
+        if self.sunset_at:
+            parts.append(f"answers no more from {self.sunset_at} on")
+        return f"{what} {' and '.join(parts)}"
+
 
 def notice_of(headers: Mapping[str, str]) -> Notice | None:
     """None where nothing, or nothing legible, is announced."""

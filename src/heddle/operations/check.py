@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from heddle.contracts import contract_of, load_contract
 from heddle.contracts.contract import contract_files
@@ -20,14 +20,20 @@ from heddle.secrets import Secret
 from heddle.secrets.config import TABLE, parse
 from heddle.sources.outbox import OutboxSource
 from heddle.sources.postgres import PostgresSource
+from heddle.sources.rest import RestSource
+
+_SECRET_PARTS = ("value", "token", "password", "client_secret", "first", "key")
+"""Fields of an `Auth` that hold a `Secret`."""
 
 
 class Problem(NamedTuple):
-    """`file` is relative to the project; `hint` may be empty."""
+    """`file` is relative to the project; `hint` may be empty. A "warning" is nothing that the project has wrong, and
+    something that its owner has to know."""
 
     file: str
     message: str
     hint: str = ""
+    severity: Literal["error", "warning"] = "error"
 
 
 def check_project(start: Path | None = None) -> list[Problem]:
@@ -49,14 +55,18 @@ def check_project(start: Path | None = None) -> list[Problem]:
 
 
 def check_sources(start: Path | None = None) -> list[Problem]:
-    """What the databases of sources say: connects to each. Raises `DependencyDownError` or `AuthError`."""
+    """What the databases and APIs of sources say: connects to each. Raises `DependencyDownError`, `AuthError`, or
+    `UsageError` for an API that cannot be polled as declared."""
     project = load_project(start)
-    return [
-        Problem(_file_of(project, source), f"{source.name}: {message}", hint)
-        for source in project.sources
-        if isinstance(source, PostgresSource | OutboxSource)
-        for message, hint in source.findings()
-    ]
+    problems: list[Problem] = []
+    for source in project.sources:
+        file = _file_of(project, source)
+        if isinstance(source, PostgresSource | OutboxSource):
+            problems += [Problem(file, f"{source.name}: {message}", hint) for message, hint in source.findings()]
+        elif isinstance(source, RestSource):
+            told = source.announcements()
+            problems += [Problem(file, f"{source.name}: {message}", hint, "warning") for message, hint in told]
+    return problems
 
 
 def _contracts(root: Path) -> Iterator[Problem]:
@@ -176,6 +186,11 @@ def _secrets(file: str, component: Component) -> Iterator[Problem]:
     dsn = getattr(component, "dsn", None)
     if isinstance(component, Sink | PostgresSource | OutboxSource) and isinstance(dsn, str):
         yield Problem(file, f"{component.name}: its DSN stands in the source", 'name it instead: secret("ledger/dsn")')
+    auth = getattr(component, "auth", None)
+    for part in _SECRET_PARTS:
+        if isinstance(getattr(auth, part, None), str):
+            told = f"{component.name}: {part} of its {type(auth).__name__} stands in the source"
+            yield Problem(file, told, 'name it instead: secret("crm/key")')
 
 
 def _file_of(project: Project, component: Component) -> str:

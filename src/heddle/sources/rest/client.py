@@ -14,7 +14,7 @@ import structlog
 from heddle.errors import AuthError, DependencyDownError, RateLimitError, TransientError, UsageError
 from heddle.http.auth import REFUSED, Auth
 from heddle.http.guard import ForbiddenHostError, Guard, GuardedTransport
-from heddle.http.notices import notice_of
+from heddle.http.notices import Notice, notice_of
 from heddle.http.rate import exhausted_for_s, http_date
 from heddle.http.tls import Tls, refuses_us
 
@@ -47,7 +47,9 @@ class Answer:
 
 
 class Client:
-    """Of one puller, used by its thread. Raises `ThrottledError`, `DependencyDownError`, `AuthError`, `UsageError`."""
+    """Of one puller, used by its thread. Raises `ThrottledError`, `DependencyDownError`, `AuthError`, `UsageError`.
+
+    `announced`: by path, what the API has said of its end so far, and where more is said of it."""
 
     def __init__(
         self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], timeout_s: float,
@@ -60,7 +62,7 @@ class Client:
         self._credentials = auth.open() if auth is not None else None
         guard = Guard([self._base.host, *(auth.hosts if auth is not None else ())])
         self._log = structlog.get_logger(source=source)
-        self._told: set[object] = set()
+        self.announced: dict[tuple[str, Notice], str] = {}
         self._runner = asyncio.Runner()
         self._client = httpx2.AsyncClient(
             transport=GuardedTransport(guard, tls.context, 2),
@@ -171,17 +173,19 @@ class Client:
         return Answer(response.status_code, response.headers, links, bytes(body))
 
     def _heed(self, url: httpx2.URL, answer: Answer) -> None:
-        """Once in each process, for each announcement: this is the person's only notice."""
+        """Once in each process, for each announcement."""
         notice = notice_of(answer.headers)
-        if notice is not None and (url.path, notice) not in self._told:
-            self._told.add((url.path, notice))
-            self._log.warning(
-                "the API announces its end",
-                path=url.path,
-                deprecated_at=notice.deprecated_at,
-                sunset_at=notice.sunset_at,
-                more=answer.links.get("deprecation") or answer.links.get("sunset") or "",
-            )
+        if notice is None or (url.path, notice) in self.announced:
+            return
+        more = answer.links.get("deprecation") or answer.links.get("sunset") or ""
+        self.announced[url.path, notice] = more
+        self._log.warning(
+            "the API announces its end",
+            path=url.path,
+            deprecated_at=notice.deprecated_at,
+            sunset_at=notice.sunset_at,
+            more=more,
+        )
 
 
 def _is_throttled(answer: Answer) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from heddle.http.auth import Auth
+from heddle.http.notices import Notice
 from heddle.http.tls import Tls
 from heddle.integration import Pull
 from heddle.sources.rest.client import Client
@@ -57,6 +58,14 @@ class RestPuller:
             return None
         self._told = position
         return Pull(rows, position, kept)
+
+    def announcements(self) -> Iterator[tuple[str, Notice, str]]:
+        """What the API says of its end, by path, where more is said: asks each resource for a first page. What is told
+        of them is forgotten; rates are not those of the process that polls."""
+        for each in self._followers:
+            each.pull()
+        for (path, notice), more in self._client.announced.items():
+            yield path, notice, more
 
     def confirm(self, position: bytes) -> None:
         """Nothing to do."""

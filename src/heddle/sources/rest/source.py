@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from heddle.errors import UsageError
 from heddle.event import Draft
 from heddle.http.auth import Auth
 from heddle.http.guard import is_loopback
+from heddle.http.oauth import RefreshToken
 from heddle.http.tls import ClientCertificate, Tls
 from heddle.integration import PulledSource, Puller
 from heddle.on_failure import DEFAULT, OnFailure, Order
@@ -98,7 +100,21 @@ class RestSource(PulledSource):
         self.on_failure = on_failure
         self.regulated = regulated
 
+    def announcements(self) -> list[tuple[str, str]]:
+        """What the API says of its end, each with where it says more. Asks each resource for a first page; not with
+        refresh tokens that rotate, of which the process that polls has the newest.
+
+        Raises `DependencyDownError` or `AuthError`, and `UsageError` for a resource that cannot be polled."""
+        if isinstance(self.auth, RefreshToken):
+            return [("is not asked what it announces: only who polls may renew its token", "its log has announcements")]
+        with closing(self._puller()) as puller:
+            puller.begin(None)
+            return [(notice.told_of(path), more and f"see {more}") for path, notice, more in puller.announcements()]
+
     def open(self) -> Puller:
+        return self._puller()
+
+    def _puller(self) -> RestPuller:
         resources = list(self.resources.values())
         kind = KeepingRestPuller if any(isinstance(each.follow, IdDiff) for each in resources) else RestPuller
         return kind(
