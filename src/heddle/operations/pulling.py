@@ -10,15 +10,20 @@ from heddle.contracts import ConfluentRegistry
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.pull import PullWorker
 from heddle.integration import PulledSource
+from heddle.operations.renewing import with_renewed_credentials
 from heddle.project import Project, sources_digest
 from heddle.settings import Settings, need
 
 
 def pull(source: PulledSource, project: Project, settings: Settings) -> None:
-    """Blocks until SIGTERM or SIGINT; raises what `PullWorker.run` raises."""
+    """Blocks until SIGTERM or SIGINT; raises what `PullWorker.run` raises. Refused credentials are read anew once."""
     need(settings, "bootstrap_servers", "registry_url")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    drafts = Drafts(source, ConfluentRegistry(settings), sources_digest(project.root))
-    PullWorker(source, drafts, KafkaBroker(settings), settings).run(stop)
+
+    def run() -> None:
+        drafts = Drafts(source, ConfluentRegistry(settings), sources_digest(project.root))
+        PullWorker(source, drafts, KafkaBroker(settings), settings).run(stop)
+
+    with_renewed_credentials(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from functools import partial
 
 import structlog
@@ -18,14 +17,13 @@ from heddle.delivery.patience import growing_delays
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import subscription_of
 from heddle.delivery.worker import Worker
-from heddle.errors import AuthError, DependencyDownError
+from heddle.errors import DependencyDownError
 from heddle.integration import Component
+from heddle.operations.renewing import with_renewed_credentials
 from heddle.operators import Operators
 from heddle.project import Project, sources_digest
-from heddle.secrets import in_use, refresh_all
+from heddle.secrets import in_use
 from heddle.settings import Settings, need
-
-REFRESH_INTERVAL_S = 300.0
 
 
 def work(component: Component, project: Project, settings: Settings) -> None:
@@ -38,23 +36,17 @@ def work(component: Component, project: Project, settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    refreshed_s = -REFRESH_INTERVAL_S
-    while True:
-        try:
-            step = _open_when_possible(component, project, settings, stop)
-            if step is not None:
-                worker = Worker(
-                    subscription_of(component), step, KafkaBroker(settings), settings, audit_key=key,
-                    operators=operators, approvals=approvals, secrets=partial(in_use, key),
-                )  # fmt: skip
-                worker.run(stop)
-            return
-        except AuthError as error:
-            if time.monotonic() - refreshed_s < REFRESH_INTERVAL_S:
-                raise
-            refreshed_s = time.monotonic()
-            refresh_all()
-            structlog.get_logger().warning("refused: reading the credentials anew", error=str(error))
+
+    def run() -> None:
+        step = _open_when_possible(component, project, settings, stop)
+        if step is not None:
+            worker = Worker(
+                subscription_of(component), step, KafkaBroker(settings), settings, audit_key=key,
+                operators=operators, approvals=approvals, secrets=partial(in_use, key),
+            )  # fmt: skip
+            worker.run(stop)
+
+    with_renewed_credentials(run)
 
 
 def _open_when_possible(
