@@ -61,7 +61,10 @@ def judged(crossing: Crossing, value: bytes, expected: Answer, output: Output | 
 
 
 def _oddities(crossing: Crossing, value: bytes) -> str:
-    """Why a good record is refused: nothing but how it is spelt."""
+    """Why a good record is refused: nothing but how it is spelt, or that its frame has become that of another schema in
+    the registry, for which this engine has no plan."""
+    if value[:FRAME_BYTES] not in crossing.nodes:
+        return "a writer without a plan here"
     found = LEFT & spellings_in(crossing.nodes[value[:FRAME_BYTES]], value[FRAME_BYTES:])
     if not found:
         raise Disagreement("refused what the reference takes, and what is spelt as it should be")
