@@ -15,7 +15,7 @@ from demo.parked import Parked, parked_in
 from demo.tracing import follows, identity_of
 from heddle.audit import Line, first_break, read
 from heddle.broker.kafka import KafkaBroker
-from heddle.broker.log import Record
+from heddle.broker.log import Broker, Record
 from heddle.delivery.envelope import State
 from heddle.delivery.metadata import Counts
 from heddle.delivery.subscription import Subscription
@@ -101,7 +101,7 @@ def take_census(
     return census
 
 
-def since(broker: KafkaBroker, topic: str, ends: dict[int, int]) -> list[Record]:
+def since(broker: Broker, topic: str, ends: dict[int, int]) -> list[Record]:
     """What has come behind these offsets."""
     reader = broker.reader()
     try:

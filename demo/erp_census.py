@@ -13,8 +13,7 @@ import psycopg
 from demo.billing_api import BillingApi
 from demo.census import since
 from demo.tracing import identity_of
-from heddle.broker.kafka import KafkaBroker
-from heddle.broker.log import Record
+from heddle.broker.log import Broker, Record
 from heddle.contracts import AvroCodec, Registry, contract_of
 from heddle.event import stable_id
 from heddle.sources.postgres import Table
@@ -42,7 +41,7 @@ def topic_of(cls: type) -> str:
     return contract_of(cls).topic
 
 
-def take_erp_census(broker: KafkaBroker, registry: Registry, before: Ends, api: BillingApi, dsn: str) -> ErpCensus:
+def take_erp_census(broker: Broker, registry: Registry, before: Ends, api: BillingApi, dsn: str) -> ErpCensus:
     """`before`: where the topics ended when the billing API began. The ERP stands still, and all has settled."""
     census = ErpCensus()
     for table in source.tables.values():
@@ -53,13 +52,13 @@ def take_erp_census(broker: KafkaBroker, registry: Registry, before: Ends, api: 
     return census
 
 
-def has_come(broker: KafkaBroker, registry: Registry, before: Ends, text: str) -> bool:
+def has_come(broker: Broker, registry: Registry, before: Ends, text: str) -> bool:
     """Whether the customer that `demo.erp.mark` has marked is on the topic, and so all that was changed before."""
     codec, topic = AvroCodec[Customer](contract_of(Customer), registry), topic_of(Customer)
     return any(codec.decode(r.value).fax == text for r in since(broker, topic, before[topic]) if r.value is not None)
 
 
-def _check_rows(census: ErpCensus, broker: KafkaBroker, registry: Registry, table: Table, dsn: str) -> None:
+def _check_rows(census: ErpCensus, broker: Broker, registry: Registry, table: Table, dsn: str) -> None:
     """The whole topic, of all runs, read as anybody would who wants to have the table."""
     topic, columns = topic_of(table.emits), table.named_columns(table.emits)
     names = ", ".join(columns.values())
@@ -71,7 +70,7 @@ def _check_rows(census: ErpCensus, broker: KafkaBroker, registry: Registry, tabl
     census.checks[f"{topic} replayed is {table.name}, row by row ({len(rows):,})"] = found == rows
 
 
-def _held(broker: KafkaBroker, codec: AvroCodec[Any], topic: str) -> dict[bytes | None, Any]:
+def _held(broker: Broker, codec: AvroCodec[Any], topic: str) -> dict[bytes | None, Any]:
     """The last value of each key."""
     held: dict[bytes | None, Any] = {}
     with closing(broker.reader()) as reader, closing(broker.admin()) as admin:
