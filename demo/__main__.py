@@ -220,7 +220,7 @@ def _next_steps(keep: bool, failed: list[str], supervisor: int) -> None:
         console.print(f'  cd {place}; PATH="{REPOSITORY}/.venv/bin:$PATH"', markup=False, soft_wrap=True)
         for command, what in NEXT_STEPS:
             console.print(f"  heddle {command}  [dim]# {what}[/dim]", soft_wrap=True)
-        console.print("The billing API has ended with the demo; what is changed in the ERP now waits for it.")
+        console.print("The billing API has ended with the demo: its sinks would wait for it.")
         console.print(f"The workers stop with: kill {supervisor}")
     else:
         console.print("Every invariant holds. Next: `make demo KEEP=1` leaves it running to explore.")
