@@ -14,6 +14,7 @@ from heddle.broker.log import Outgoing, Record, TopicSpec
 from heddle.broker.memory import MemoryBroker
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.pull import PullWorker
+from heddle.delivery.pull_audit import audit_topic
 from heddle.delivery.subscription import subscription_of
 from heddle.event import Draft
 from heddle.http.rate import RateLimit
@@ -110,7 +111,7 @@ class World:
         topics = [TopicSpec(declared.position_topic, 1, config={"cleanup.policy": "compact"})]
         for name in (
             self.output, subscription.topic, subscription.dead_letter_topic, subscription.command_topic,
-            subscription.audit_topic,
+            subscription.audit_topic, audit_topic(declared),
         ):  # fmt: skip
             topics.append(TopicSpec(name, 1))
         admin = self.broker.admin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from rest_harness import Echo, World, deals, source
 from rest_server import START_S, Api, Asked, RestServer
 
+from heddle.audit import read
+from heddle.delivery.pull_audit import audit_topic
 from heddle.errors import AuthError
+from heddle.http.auth import ApiKey
 from heddle.operations import pulling
 from heddle.project import Project
+from heddle.secrets import secret
 from heddle.settings import Settings
 
 
@@ -47,10 +52,12 @@ class Refusing:
 def test_credentials_that_a_broker_refuses_are_read_anew_once(
     refusals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HEDDLE_SECRET_AUDIT_KEY", "of these tests")
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_KEY", "a-key-of-the-crm")
     api = Api()
     api.put(1, "n1", at=START_S - 5)
     server = RestServer(api)
-    declared = source(server, deals())
+    declared = source(server, deals(), auth=ApiKey(secret("crm/key")))
     world = World(api, declared)
     broker, read_anew = Refusing(world.broker, refusals), list[None]()
 
@@ -67,6 +74,12 @@ def test_credentials_that_a_broker_refuses_are_read_anew_once(
     if refusals < 2:
         pulling.pull(declared, project, settings)
         assert world.state() == {1: "n1"}
+        with contextlib.closing(world.broker.reader()) as reader:
+            (told, *_) = read(reader, audit_topic(declared), 0, 30.0)
+        assert told.kind == "secrets"
+        names = {use["name"]: use["version"] for use in told.body["in_use"]}
+        assert names["crm/key"].startswith("hash:")
+        assert "a-key-of-the-crm" not in str(told)
     else:
         with pytest.raises(AuthError):
             pulling.pull(declared, project, settings)

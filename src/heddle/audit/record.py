@@ -8,7 +8,7 @@ without a key. Payload hashes are keyed: who can guess a payload must not be abl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from struct import pack
@@ -95,7 +95,7 @@ class AuditTrail:
         what settled. `entry_counts`, `paused` and `code` are left out where there is nothing to say. Before the first
         batch of this worker, and before one that was made with other secrets, a record says which: never their
         values."""
-        news, head = self._news_of_secrets(partition, head)
+        news, head = self.news_of_secrets(partition, head)
         told = {"first": first, "next": next_offset, "counts": _counted(counts), "payloads": payloads}
         entries = {"entry_counts": _counted(entry_counts), "paused": _text(paused), "code": self._code}
         body = told | {name: value for name, value in entries.items() if value}
@@ -110,7 +110,8 @@ class AuditTrail:
         Texts that are too long for a record are cut."""
         return self._chained(partition, head, kind, _plain(detail), lines, actor or self._actor)
 
-    def _news_of_secrets(self, partition: int, head: str) -> tuple[list[Outgoing], str]:
+    def news_of_secrets(self, partition: int, head: str) -> tuple[list[Outgoing], str]:
+        """A record if other secrets are in use than this trail has told last, and the new head."""
         uses = self._secrets()
         self._follow(partition, head)
         if not uses or uses is self._told.get(partition):

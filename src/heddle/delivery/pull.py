@@ -24,6 +24,7 @@ from heddle.delivery.diverted import Diverted
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.delivery.patience import growing_delays
+from heddle.delivery.pull_audit import PullAudit
 from heddle.delivery.subscription import subscription_of
 from heddle.delivery.topics import needed_topics
 from heddle.delivery.watchdog import Watchdog, within
@@ -57,17 +58,21 @@ CRASHES_THAT_RAISE_DOUBTS = 2
 class PullWorker:
     """Runs one pulled source until `stop` is set.
 
+    `audit`: told of the secrets in use; without it nobody is.
+
     `run` raises `PositionLostError`, `AuthError`, `FormatError` (a newer Heddle wrote the position), `FencedError`,
     `UsageError` (topics missing), `BrokerError`, `BrokerDownError`."""
 
     def __init__(
-        self, source: PulledSource, drafts: Drafts, broker: Broker, settings: Settings, clock: Clock | None = None
-    ) -> None:
+        self, source: PulledSource, drafts: Drafts, broker: Broker, settings: Settings, clock: Clock | None = None, *,
+        audit: PullAudit | None = None,
+    ) -> None:  # fmt: skip
         self._source = source
         self._drafts = drafts
         self._broker = broker
         self._settings = settings
         self._clock = clock or SystemClock()
+        self._audit = audit
         self._log: FilteringBoundLogger = structlog.get_logger(source=source.name)
         self._subscription = subscription_of(source)
         self._by_key = holds_keys(source.order)
@@ -102,8 +107,9 @@ class PullWorker:
         source = self._source
         with contextlib.closing(self._broker.admin()) as admin:
             needed_topics(self._subscription, admin)
-            if not admin.topics([source.position_topic]):
-                raise UsageError(f"{source.name}: no topic {source.position_topic}", hint="run `heddle apply`")
+            for topic in (source.position_topic, *([self._audit.topic] if self._audit else ())):
+                if not admin.topics([topic]):
+                    raise UsageError(f"{source.name}: no topic {topic}", hint="run `heddle apply`")
         self._group = f"{source.name}.pull"
         self._producer = self._broker.producer(f"{self._group}.{self._settings.instance}")
         self._producer.init(TIMEOUT_S)
@@ -169,7 +175,10 @@ class PullWorker:
         metadata = PartitionMetadata.unpack(found.metadata)
         if not self._has_led:  # to begin again after a pause is no crash
             metadata = metadata.taken_over(1)
-        self._commit([], metadata, group)
+        resets: list[Outgoing] = []
+        if self._audit is not None:
+            resets, metadata = self._audit.resets(metadata, self._reader, self._log)
+        self._commit(resets, metadata, group)
         tail = self._reader.tails(self._source.position_topic, [PARTITION], TIMEOUT_S)[PARTITION]
         position = None if tail is None else unpacked_position(self._source, tail.value or b"")
         self._diverted.restore()
@@ -238,6 +247,9 @@ class PullWorker:
         emitted = len(pull.records) - diverted
         counts = Counts(Counts().by_outcome | {Outcome.EMITTED: emitted, Outcome.DIVERTED: diverted})
         metadata = self._metadata.settled(counts, Counts())
+        if self._audit is not None:
+            news, metadata = self._audit.news(metadata)
+            outputs += news
         topic = self._source.position_topic
         outputs += [Outgoing(topic, KEPT_PREFIX + key, value, (), PARTITION) for key, value in pull.kept]
         outputs.append(packed_position(self._source, pull.position))  # the last: it is found at the topic's end

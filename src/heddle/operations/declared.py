@@ -8,6 +8,7 @@ from typing import Final
 from heddle.broker.log import TopicSpec
 from heddle.contracts import Contract
 from heddle.delivery.pull import MAX_POSITION_BYTES
+from heddle.delivery.pull_audit import audit_topic
 from heddle.delivery.subscription import Subscription, subscription_of
 from heddle.errors import UsageError
 from heddle.integration import PulledSource
@@ -64,6 +65,8 @@ def _inputs(project: Project, contracts: Sequence[Contract], settings: Settings)
         yield TopicSpec(source.raw_topic, partitions, replication, config | _durability(settings))
         if isinstance(source, PulledSource):
             yield TopicSpec(source.position_topic, 1, replication, _POSITION_CONFIG | _durability(settings))
+            audited = _audit_config() | {"message.timestamp.type": "LogAppendTime"} | _durability(settings)
+            yield TopicSpec(audit_topic(source), 1, replication, audited)
 
 
 def own_topics(subscription: Subscription, source: TopicSpec, settings: Settings) -> Iterator[TopicSpec]:
