@@ -281,11 +281,14 @@ def _takes_event(flow: str, function: Callable[..., Any]) -> bool:
 class Sink(Component, ABC, Generic[R]):
     """One input topic and a target system, exactly once in effect. `emits`: a contract of what the target answers, by
     events that are written in the transaction of the offsets. `on_tombstone`: parked as a contract failure unless the
-    sink says otherwise; one that is ignored counts as applied."""
+    sink says otherwise; one that is ignored counts as applied. `at_most_once`: an effect can neither be repeated nor
+    looked for, so its writer gets one record at a time, never a second time; it raises `DependencyDownError` only for
+    what has had no effect, and answers with an `UnknownEffectError` where nobody knows."""
 
     reads: type[R]
     emits: type[Any] | None = None
     on_tombstone: OnTombstone = "park"
+    at_most_once: bool = False
     start: Start = "earliest"
 
     @abstractmethod

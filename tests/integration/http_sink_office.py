@@ -83,6 +83,7 @@ class Dying(NoFence):
     def __init__(self, step: Any, deaths: Iterator[bool]) -> None:
         self.digest, self.longest_call_s = step.digest, step.longest_call_s
         self.close = step.close
+        self.holds, self.forget = step.holds, step.forget
         self._step = step
         self._deaths = deaths
 

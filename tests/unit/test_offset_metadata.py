@@ -17,7 +17,6 @@ NUMBERS = '2:{"s":0,"x":null,"m":null,"a":"","n":[1]}'
 BAD_IN_HAND = '2:{"p":1,"s":0,"x":[1,1,"else",3],' + EMPTY
 BAD_STARTED = '2:{"p":1,"s":"a","x":null,' + EMPTY
 
-ranges = st.none() | st.tuples(st.integers(0, 2**62), st.integers(0, 2**62))
 counts = st.builds(
     Counts, st.fixed_dictionaries({outcome: st.integers(0, 2**47) for outcome in Outcome}), st.integers(0, 2**47)
 )
@@ -30,7 +29,7 @@ metadata = st.builds(
     st.integers(0, 9999),
     st.integers(0, 99),
     suspicions,
-    ranges,
+    st.lists(in_hand, max_size=2).map(tuple),
     st.text("0123456789abcdef", max_size=64),
     st.integers(0, 2**50),
     st.just(()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import cast
 
@@ -36,6 +36,7 @@ from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Step
 from heddle.delivery.subscription import Subscription
 from heddle.delivery.suspicion import ALONE, InHand, after_crash
+from heddle.delivery.write_ahead import Remembers, WriteAhead
 from heddle.errors import BrokerError, Failure, FailureClass, HeddleError, StaleGenerationError
 
 TIMEOUT_S = 30.0
@@ -53,6 +54,7 @@ class Owned:
     condemned: InHand | None = None
     ordered: int = 0
     commands_end: int = 0
+    ahead: WriteAhead = field(default_factory=WriteAhead)
 
 
 class Assignment:
@@ -151,6 +153,8 @@ class Assignment:
         return count
 
     def _bounds(self) -> dict[int, int]:
+        if self._subscription.at_most_once:
+            return dict.fromkeys(self.owned, 1)
         suspicions = {p: owned.metadata.suspicion for p, owned in self.owned.items()}
         return {p: s.bound(self._batch_max_records) for p, s in suspicions.items() if s is not None}
 
@@ -158,6 +162,8 @@ class Assignment:
         """The attempt marker: what runs alone is named before it does. What killed the process when it was alone is
         not run again: its failure."""
         owned = self.owned[partition]
+        if self._subscription.at_most_once:
+            return self._marked(partition, owned, in_hand, group)
         suspicion = owned.metadata.suspicion
         if owned.condemned == in_hand:
             return Failure(0, FailureClass.POISON, KILLS, "", "the process died on it when it ran alone")
@@ -166,11 +172,37 @@ class Assignment:
             self.commit({partition: owned}, group)
         return None
 
+    def _marked(self, partition: int, owned: Owned, in_hand: InHand, group: GroupMetadata) -> Failure | None:
+        """The write-ahead mark. What comes again into the same hands is marked already."""
+        in_doubt = owned.ahead.takes(in_hand)
+        if owned.metadata.marks != owned.ahead.marks:
+            owned.metadata = replace(owned.metadata, marks=owned.ahead.marks)
+            self.commit({partition: owned}, group)
+        return in_doubt
+
+    def _has_run(self, partition: int) -> bool:
+        return not isinstance(self._step, Remembers) or self._step.holds(partition)
+
+    def marks_without_hand(self, partition: int) -> tuple[InHand, ...]:
+        """Marks as they are once what is in hand has settled."""
+        return self.owned[partition].ahead.settled().marks
+
+    def hand_is_empty(self, partition: int) -> None:
+        """What was in hand has settled."""
+        owned = self.owned[partition]
+        owned.ahead = owned.ahead.settled()
+        if isinstance(self._step, Remembers):
+            self._step.forget(partition)
+
     def unname(self, group: GroupMetadata) -> None:
         """What is in hand does not run for now: who dies meanwhile did not die of it. The caller aborts on
         `StaleGenerationError`."""
         idle = {}
         for partition, owned in self.owned.items():
+            if owned.ahead.in_hand is not None and not self._has_run(partition):
+                owned.ahead = owned.ahead.dropped()
+                owned.metadata = replace(owned.metadata, marks=owned.ahead.marks)
+                idle[partition] = owned
             suspicion = owned.metadata.suspicion
             if suspicion is not None and suspicion.in_hand not in (None, owned.condemned):
                 owned.metadata = replace(owned.metadata, suspicion=replace(suspicion, in_hand=None))
@@ -240,6 +272,8 @@ class Assignment:
     def _suspect(self, found: dict[int, Owned], group: GroupMetadata) -> None:
         """After a crash: what the dead owner may have had in hand is run with care, and the next owner has to know. A
         suspicion that is older lasts no longer than there is something to suspect."""
+        if self._subscription.at_most_once:
+            return
         crashed = {p: o for p, o in found.items() if o.metadata.follows_crash and p not in self._repeated}
         changed = {}
         for partition, owned in found.items():
@@ -293,7 +327,8 @@ class Assignment:
                 offset, metadata = position.offset, PartitionMetadata.unpack(position.metadata)
             if partition not in self._repeated:
                 metadata = metadata.taken_over(self._topic.partitions)
-            found[partition] = Owned(offset, offset, metadata)
+            doubts = tuple(mark for mark in metadata.marks if mark.kind != "live" or mark.offset >= offset)
+            found[partition] = Owned(offset, offset, replace(metadata, marks=doubts), ahead=WriteAhead(doubts))
         return found
 
     def _first_start(self, partition: int) -> int:

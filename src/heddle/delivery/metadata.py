@@ -5,7 +5,8 @@ Layout: `2:` and a JSON object. The broker takes 4,095 bytes; we stay within 512
     p  partitions that the topic had: one beyond them is new, and read whole
     s  started: 0 after a clean release, 1 while an owner is at work, 2 and more = owners before this one crashed
     x  suspicion [level, records left, kind and offset of what is in hand alone], or null
-    m  range mark [from, to) of a sink without idempotency, or null
+    m  what is in hand of a sink whose calls can neither be repeated nor looked for, or null: offsets of live records,
+       and complements (below zero) of entries' versions
     a  head of the audit chain, hex, or ""
     c  next offset of the command partition: what lies before is done
     d  commands beyond it that are done too, each as its distance from c
@@ -30,8 +31,6 @@ FORMAT_VERSION = "2"
 _READABLE = ("1", FORMAT_VERSION)
 MAX_BYTES = 512
 _OUTCOMES = tuple(Outcome)
-
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class PartitionMetadata:
     partitions: int = 0
     started: int = 0
     suspicion: Suspicion | None = None
-    range_mark: Range | None = None
+    marks: tuple[InHand, ...] = ()
     audit_head: str = ""
     next_command: int = 0
     done_commands: tuple[int, ...] = ()
@@ -81,7 +80,6 @@ class PartitionMetadata:
         return replace(
             self,
             started=1,
-            range_mark=None,
             suspicion=self.suspicion and self.suspicion.after(counts.total + entry_counts.total, least=ordered),
             counts=self.counts + counts,
             entry_counts=self.entry_counts + entry_counts,
@@ -97,7 +95,7 @@ class PartitionMetadata:
             "p": self.partitions,
             "s": self.started,
             "x": _suspicion_list(self.suspicion),
-            "m": self.range_mark,
+            "m": [each.offset if each.kind == "live" else ~each.offset for each in self.marks] or None,
             "a": self.audit_head,
             "c": self.next_command,
             "d": [offset - self.next_command for offset in self.done_commands],
@@ -130,7 +128,7 @@ def _decode(body: str) -> PartitionMetadata:
             int(data["p"]),
             int(data["s"]),
             _suspicion(data["x"]),
-            _range(data["m"]),
+            tuple(InHand("live", n) if n >= 0 else InHand("entry", ~n) for n in map(int, data["m"] or ())),
             str(data["a"]),
             int(data.get("c", 0)),
             tuple(int(data["c"]) + int(distance) for distance in data.get("d", ())),
@@ -162,11 +160,10 @@ def _suspicion(value: list[Any] | None) -> Suspicion | None:
     level, left, *in_hand = value
     if not in_hand:
         return Suspicion(int(level), int(left))
-    kind, offset = in_hand
+    return Suspicion(int(level), int(left), _in_hand(*in_hand))
+
+
+def _in_hand(kind: Any, offset: Any) -> InHand:
     if kind not in ("live", "entry"):
         raise ValueError(kind)
-    return Suspicion(int(level), int(left), InHand(kind, int(offset)))
-
-
-def _range(value: list[int] | None) -> Range | None:
-    return None if value is None else (int(value[0]), int(value[1]))
+    return InHand(kind, int(offset))

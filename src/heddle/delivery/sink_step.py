@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from heddle.broker.log import Outgoing, Record
 from heddle.contracts import Codec, body_hash
-from heddle.delivery.classify import Classifier, interruption
+from heddle.delivery.classify import Classifier, interruption, is_unknown_effect
 from heddle.delivery.flow_steps import event_of
 from heddle.delivery.revision import TRIED_SINCE
 from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, Emitter, FailedKeys, Result, Run
@@ -22,6 +22,9 @@ taken for hung."""
 
 
 _IGNORED = Applied(Outcome.APPLIED)
+
+Place = tuple[str, int]
+"""Topic and offset, in a partition."""
 
 
 class Telling(NamedTuple):
@@ -53,6 +56,8 @@ class SinkStep:
         self._classifier = Classifier(sink.on_failure.classes)
         self._codec = codec
         self._on_tombstone = sink.on_tombstone
+        self._at_most_once = sink.at_most_once
+        self._kept: dict[int, tuple[Place, Result]] = {}
         self._session_timeout_s = min(session_timeout_s, CALLS_BEGIN_WITHIN_S)
         self._writer: SinkWriter[Any] = sink.open()
 
@@ -60,12 +65,37 @@ class SinkStep:
         self._writer.bump(partitions)
 
     def release(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self._kept.pop(partition, None)
         self._writer.release(partitions)
+
+    def holds(self, partition: int) -> bool:
+        return partition in self._kept
+
+    def forget(self, partition: int) -> None:
+        self._kept.pop(partition, None)
 
     def close(self) -> None:
         self._writer.close()
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
+        return self._once(records, budget) if self._at_most_once else self._run(records, budget)
+
+    def _once(self, records: Sequence[Record], budget: Budget) -> Run:
+        """See write_ahead.py. What may have had its effect is not run again by the same hands, whatever became of the
+        transaction that was to settle it."""
+        (record,) = records
+        place = record.topic, record.offset
+        kept = self._kept.get(record.partition)
+        if kept is not None and kept[0] == place:
+            return Run([kept[1]])
+        run = self._run(records, budget)
+        for result in run.results:
+            if not isinstance(result, Failure) or is_unknown_effect(result):
+                self._kept[record.partition] = place, result
+        return run
+
+    def _run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, undecodable = self._codec.decode_batch([record.value for record in records])
         results: list[Result] = [SKIPPED] * len(records)
         for failure in undecodable:

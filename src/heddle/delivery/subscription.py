@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heddle.contracts import contract_of
 from heddle.errors import UsageError
 from heddle.integration import Component, Flow, Sink, Source, Start
 from heddle.on_failure import DEFAULT, OnFailure, Order
 
+_NEVER = 1_000_000_000
+"""Keys. What has opened the breaker counts as unattempted and runs again: not what may have had its effect."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """`writes`: output topics. `start` counts only for a group that never committed on the topic."""
+    """`writes`: output topics. `start` counts only for a group that never committed on the topic. `at_most_once`: what
+    is handed over is marked before (write_ahead.py)."""
 
     name: str
     topic: str
@@ -21,6 +25,7 @@ class Subscription:
     start: Start = "earliest"
     on_failure: OnFailure = DEFAULT
     regulated: bool = False
+    at_most_once: bool = False
 
     @property
     def group(self) -> str:
@@ -57,6 +62,9 @@ def subscription_of(component: Component) -> Subscription:
         case _:
             raise UsageError(f"{component.name} is neither source, flow nor sink")
     start: Start = "earliest" if isinstance(component, Source) else component.start
+    at_most_once, on_failure = isinstance(component, Sink) and component.at_most_once, component.on_failure
+    if at_most_once:
+        on_failure = replace(on_failure, breaker=replace(on_failure.breaker, keys=_NEVER))
     return Subscription(
-        component.name, topic, writes, component.order, start, component.on_failure, component.regulated
+        component.name, topic, writes, component.order, start, on_failure, component.regulated, at_most_once
     )

@@ -83,6 +83,8 @@ class Transactions:
             owned[partition].metadata = metadata[partition]
             if metadata[partition].suspicion is None:
                 owned[partition].condemned = None
+            if owned[partition].ahead.in_hand is not None and _ends_what_is_in_hand(settlement):
+                self._assignment.hand_is_empty(partition)
             self._totals.counts += settlement.counts(partition)
         self._remember(settlement, placed)
         if settlement.failures:
@@ -96,6 +98,8 @@ class Transactions:
         head = metadata.audit_head
         if counts.total or entry_counts.total:
             metadata = metadata.settled(counts, entry_counts, ordered=owned.ordered)
+        if owned.ahead.in_hand is not None and _ends_what_is_in_hand(settlement):
+            metadata = replace(metadata, marks=self._assignment.marks_without_hand(partition))
         if settlement.found_culprit:
             metadata = replace(metadata, suspicion=None)
         for event in settlement.events:
@@ -149,6 +153,11 @@ class Transactions:
         for partition, index in self._indexes.items():
             if index.passed_half_of_caps():
                 self._log.warning("half of what may be unresolved is", partition=partition, entries=len(index))
+
+
+def _ends_what_is_in_hand(settlement: Settlement) -> bool:
+    """It is a batch's: operators' acts, and pauses that are told of, settle nothing that runs."""
+    return bool(settlement.settled or settlement.ran)
 
 
 def named_counts(counts: Counts) -> dict[str, int]:

@@ -50,6 +50,9 @@ MOST_REMEMBERED = 10_000
 GONE = frozenset({404, 410})
 """What a DELETE of an entity that is not there is answered with."""
 
+UNCLEAR = frozenset(range(500, 600)) - {501, 503, 505}
+"""A server that breaks on the way, or a proxy that lost it, may have acted. Others of these refuse from the start."""
+
 _UPPER = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -86,7 +89,7 @@ class LookUp:
 class Target:
     """What the sender has to know of one sink. `url`: without a "/" at its end. `look_up`: the call, and what its
     answer says. `already`: statuses that say that the effect is there. `delete`: what a tombstone becomes. `telling`:
-    what makes events of answers."""
+    what makes events of answers. `at_most_once`: there is neither key nor look-up, so no call is made twice."""
 
     name: str
     url: str
@@ -97,6 +100,7 @@ class Target:
     headers: Mapping[str, str]
     policy: OnFailure
     delete: Deleter | None = None
+    at_most_once: bool = False
     telling: Telling | None = None
 
 
@@ -195,6 +199,8 @@ class Sender:
             return self._unanswered(index, request, error)
         if delivered.event.value is None:
             return meaning(index, answer, self._target.already | GONE)
+        if self._target.at_most_once and answer.status in UNCLEAR:
+            return _in_doubt(index, f"{self._target.name}: HTTP {answer.status} does not say whether it has acted")
         return self._told(index, delivered, meaning(index, answer, self._target.already), answer, looked_up=False)
 
     def _told(
@@ -233,7 +239,11 @@ class Sender:
         if isinstance(error, TimeoutError | httpx2.TransportError):
             kind = "deadline" if isinstance(error, TimeoutError) else _kebab(error)
             told = f"{name}: {host} gave no answer ({kind}); whether it has acted is not known"
+            if self._target.at_most_once:
+                return _in_doubt(index, told)
             return failed(index, TransientError(told), kind, cause=error)
+        if self._target.at_most_once:
+            return _in_doubt(index, f"{name}: {type(error).__name__} on the way; whether it has acted is not known")
         return _failed_to_make(index, error)
 
     def _request(self, call: HttpCall, delivered: Delivered[Any]) -> httpx2.Request:
@@ -266,7 +276,7 @@ class Sender:
         window, or the sink's promise does not hold."""
         key = self._target.key
         if key is None:
-            return True
+            return not self._target.at_most_once
         now_s, since_ms = self._wall_s(), delivered.tried_since_ms
         if since_ms is None:
             since_s = self._unanswered_since.get(delivered.event.identity, now_s)
@@ -278,8 +288,7 @@ class Sender:
         """None: the target does not have it."""
         name = self._target.name
         if self._target.look_up is None:
-            told = f"{name}: an earlier try may have taken effect, and the target no longer keeps its key"
-            return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
+            return _in_doubt(index, f"{name}: an earlier try may have taken effect, and its key is no longer kept")
         make, found = self._target.look_up
         try:
             call = make(delivered.event.value, delivered.event)
@@ -297,8 +306,12 @@ class Sender:
             is_there = found(orjson.loads(answer.body) if answer.body else None)
         except Exception as error:
             told = f"{name}: the look-up's answer is not what found= reads ({type(error).__name__})"
-            return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
+            return _in_doubt(index, told)
         return self._told(index, delivered, RECOVERED, answer, looked_up=True) if is_there else None
+
+
+def _in_doubt(index: int, told: str) -> Failure:
+    return failed(index, UnknownEffectError(told, hint="find out at the target, then settle the entry"))
 
 
 def _pause_s(failure: Failure) -> float:

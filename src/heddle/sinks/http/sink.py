@@ -36,8 +36,9 @@ class HttpSink(Sink[R]):
     `idempotency` says in which header the API takes a key, and for how long it keeps it: within that time each event
     takes effect once. An API that takes none needs a `look_up`, by which each event is looked for before it is sent:
     once, unless two processes look and send at the same moment. What may have taken effect and can be found out neither
-    way is parked as `unknown`. `already` names statuses that say that the effect is there: 409 for a key that is known,
-    404 for what was deleted before.
+    way is parked as `unknown`. For an API that has neither, `at_most_once=True`: each call is announced in Kafka before
+    it is made, one of a partition at a time, never repeated, and every doubt is parked as `unknown`. `already` names
+    statuses that say that the effect is there: 409 for a key that is known, 404 for what was deleted before.
 
     Other 4xx are the record's failure, with the answer's beginning in the dead letter; 429, and 503 that says when, are
     waited for; what does not answer pauses the sink, and nothing becomes dead from it. `concurrency` calls are in
@@ -62,6 +63,7 @@ class HttpSink(Sink[R]):
         idempotency: IdempotencyKey | None = None,
         look_up: LookUp | None = None,
         already: Collection[int] = (),
+        at_most_once: bool = False,
         on_tombstone: Endpoint[R] | Literal["park", "ignore"] = "park",
         emits: type[W] | None = None,
         from_answer: Callable[[R, HttpAnswer], W | Iterable[W] | None] | None = None,
@@ -79,6 +81,7 @@ class HttpSink(Sink[R]):
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
         self.reads = reads
+        self.at_most_once = at_most_once
         self.emits = emits
         self.on_tombstone = "delete" if isinstance(on_tombstone, Endpoint) else on_tombstone
         self.auth = auth
@@ -86,10 +89,16 @@ class HttpSink(Sink[R]):
         self.on_failure = on_failure
         self.regulated = regulated
         self.start = start
-        if idempotency is None and look_up is None:
+        if at_most_once and (idempotency is not None or look_up is not None or emits is not None):
+            raise UsageError(
+                f"sink {name}: at_most_once= stands beside idempotency=, look_up= or emits=",
+                hint="a call that may be repeated needs none; an answer that is lost cannot be asked for again",
+            )
+        if idempotency is None and look_up is None and not at_most_once:
             raise UsageError(
                 f"sink {name}: neither idempotency= nor look_up= is given, so that a retry could take effect twice",
-                hint="idempotency=IdempotencyKey(header=…) where the API takes a key, else look_up=LookUp(…)",
+                hint="idempotency=IdempotencyKey(header=…) where the API takes a key, else look_up=LookUp(…); "
+                "for an API that has neither: at_most_once=True",
             )
         if not 1 <= concurrency <= 256:
             raise UsageError(f"sink {name}: concurrency is {concurrency}, and has to be from 1 to 256")
@@ -105,6 +114,7 @@ class HttpSink(Sink[R]):
             headers={"User-Agent": f"heddle/{name}", **(headers or {})},
             policy=on_failure,
             delete=on_tombstone.deleter(name, contract) if isinstance(on_tombstone, Endpoint) else None,
+            at_most_once=at_most_once,
             telling=_telling(name, emits, from_answer),
         )
         self._hosts = (parsed.host, *hosts, *(auth.hosts if auth is not None else ()))
@@ -115,7 +125,9 @@ class HttpSink(Sink[R]):
 
     def pruned_before(self) -> datetime | None:
         """See `heddle rewind`: of what took effect earlier the target no longer keeps the key, and it would take effect
-        again. Where all is looked up, nothing is forgotten."""
+        again, as all would where nothing is repeated. Where all is looked up, nothing is forgotten."""
+        if self.at_most_once:
+            return datetime.now(UTC)
         key = self.target.key
         return None if key is None else datetime.now(UTC) - key.kept
 
