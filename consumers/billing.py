@@ -12,6 +12,8 @@ from schemas.erp import Customer, OrderLine
 URL = os.environ.get("BILLING_API_URL", "http://127.0.0.1:8095/v1")
 """No secret, and another one in each environment."""
 
+DEADLINES = Deadlines(connect_s=1, read_s=2, total_s=4)
+
 R = TypeVar("R")
 
 
@@ -39,7 +41,7 @@ def billing(name: str, reads: type[R], call: Callable[[R], HttpCall]) -> HttpSin
         call=call,
         auth=Bearer(secret("billing/token")),
         idempotency=IdempotencyKey(header="Idempotency-Key", kept=timedelta(hours=24)),
-        deadlines=Deadlines(connect_s=1, read_s=2, total_s=4),
+        deadlines=DEADLINES,
         owner="finance",
     )
 

@@ -1,5 +1,5 @@
-"""`make demo`: from signed webhooks and a captured database to ledger rows and calls to an API, through an outage, a
-killed worker and dead letters.
+"""`make demo`: from signed webhooks and a captured database to ledger rows and calls to an API, through an outage,
+killed workers and dead letters.
 
 Exits 1 when any invariant fails."""
 
@@ -39,6 +39,7 @@ from heddle.settings import Settings, load_settings
 LOG = STATE / "demo.log"
 DELIVERIES, RATE = 5_000, 500.0
 BEFORE_OUTAGE, UNDER_OUTAGE, UNDER_KILL = 2_000, 1_500, 300
+KILLED = (SINK, "erp", "billing-charges")
 READY_TIMEOUT_S = 60.0
 NEXT_STEPS = (
     ("status", "servers and subscriptions"),
@@ -159,7 +160,7 @@ def _run(workers: Workers, on_call: OnCall, settings: Settings, before: Baseline
     say(f"the CRM posts {len(deliveries):,} deliveries, {RATE:.0f} a second; a card processor pays invoices")
     erp.begin()
     undisturbed_until = _disturb(workers, on_call, crm, erp)
-    erp.end(workers, run)
+    erp.end(run)
     repair(workers, on_call)
     _settle(workers, payments, erp)
     assert settings.dsn is not None
@@ -176,7 +177,7 @@ def _run(workers: Workers, on_call: OnCall, settings: Settings, before: Baseline
 
 
 def _disturb(workers: Workers, on_call: OnCall, crm: CrmPlayer, erp: ErpLeg) -> float:
-    """All deliveries, while the database goes down and comes back, and a worker is killed. Returns when it began."""
+    """All deliveries, while the database goes down and comes back, and workers are killed. Returns when it began."""
     with crm.playing(BEFORE_OUTAGE):
         pass
     say(f"  {BEFORE_OUTAGE:,} sent")
@@ -186,22 +187,24 @@ def _disturb(workers: Workers, on_call: OnCall, crm: CrmPlayer, erp: ErpLeg) -> 
     began = time.time()
     with crm.playing(UNDER_OUTAGE):
         postgres_outage(workers, on_call, json.loads((STATE / "stack.json").read_text())["pids"]["postgres"])
-    heading("A worker is killed under load")
+    heading("Workers are killed under load: a sink, the capture, and who calls the API")
     with crm.playing():
         accepted = crm.answers.accepted
         workers.until("the CRM is in full swing", lambda: crm.answers.accepted > accepted + UNDER_KILL)
-        pid = workers.signal(SINK, signal.SIGKILL)
-        prompt(f"kill -9 {pid}", f"{SINK}; its supervisor starts another")
+        for name in KILLED:
+            pid = workers.signal(name, signal.SIGKILL)
+            prompt(f"kill -9 {pid}", f"{name}; its supervisor starts another")
         erp.read_again(on_call)
     console.print()
     say("all sent")
-    workers.until("all but the killed one have settled everything", lambda: workers.drained(without=SINK))
+    workers.until("all but the killed ones have settled everything", lambda: workers.drained(without=KILLED))
     return began
 
 
 def _settle(workers: Workers, payments: PaymentsPlayer, erp: ErpLeg) -> None:
     console.print()
     say("waiting until every subscription has settled everything")
+    workers.until("the ERP is captured", erp.is_captured)
     workers.until("everything settled", workers.drained)
     payments.stop()
     if payments.error is not None:

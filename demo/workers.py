@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -64,8 +64,8 @@ class Workers:
     def all_work(self) -> bool:
         return all(row.members for row in self.lag())
 
-    def drained(self, without: str = "") -> bool:
-        return not any(row.lag for row in self.lag() if row.subscription != without)
+    def drained(self, without: Collection[str] = ()) -> bool:
+        return not any(row.lag for row in self.lag() if row.subscription not in without)
 
     def signal(self, name: str, number: signal.Signals) -> int:
         """Send a signal to the component's process, which its supervisor starts again; returns the pid."""

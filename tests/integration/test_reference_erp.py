@@ -18,6 +18,7 @@ from consumers import billing
 from demo import billing_api, erp
 from demo.billing_api import BillingApi
 from demo.erp import CAPTURED, ErpPlayer, load_erp
+from heddle import Deadlines
 from heddle.contracts import contract_of
 from heddle.contracts.resolution import as_written
 from heddle.errors import FailureClass
@@ -31,8 +32,7 @@ AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TOKEN = "whsec_of-a-test"
 CHANGES = 300
 ZERO = Decimal(0)
-# What seconds would be waited for is left to the demo.
-QUICK_FAULTS: tuple[billing_api.Kind, ...] = ("status", "cut", "reset", "trickle")
+FAULTS: tuple[billing_api.Kind, ...] = ("status", "cut", "reset", "trickle", "delay")
 
 
 def order(number: int = 17, **changes: Any) -> Order:
@@ -172,7 +172,9 @@ def test_the_mapping_to_the_ledger_calls_no_function() -> None:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[BillingApi]:
     monkeypatch.setattr(billing_api, "FAULT_EVERY", 4)
-    monkeypatch.setattr(billing_api, "_MIX", QUICK_FAULTS)
+    monkeypatch.setattr(billing_api, "_MIX", FAULTS)
+    monkeypatch.setattr(billing_api, "LATE_S", 0.5)
+    monkeypatch.setattr(billing, "DEADLINES", Deadlines(connect_s=1, read_s=0.3, total_s=2))
     monkeypatch.setenv("HEDDLE_SECRET_BILLING_TOKEN", TOKEN)
     made = BillingApi(TOKEN)
     monkeypatch.setattr(billing, "URL", made.url)
@@ -192,8 +194,8 @@ def test_each_change_takes_effect_once_at_an_api_that_fails_in_every_way(api: Bi
             h.feed(line(number, quantity=2) if number % 2 else line(number, removed=True))
         h.run().advance(minutes=5)
         assert h.dead_letters == []
-    assert set(api.injected) == set(QUICK_FAULTS)
-    assert api.repeated >= api.injected["cut"] > 0
+    assert set(api.injected) == set(FAULTS)
+    assert api.repeated >= api.injected["cut"] + api.injected["delay"] > 0
     assert set(Counter(effect.key for effect in api.effects).values()) == {1}
     assert len(api.effects) == 120
     assert api.resources == {
