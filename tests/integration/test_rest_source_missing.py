@@ -10,7 +10,7 @@ from rest_harness import CURSOR, World, comparison, deals, pulls, source
 from rest_server import START_S, Api, RestServer
 from structlog.testing import capture_logs
 
-from heddle.errors import UsageError
+from heddle.errors import FormatError, UsageError
 from heddle.integration import Pull
 from heddle.sources.rest import Offset, RestSource
 from heddle.sources.rest.puller import KeepingRestPuller
@@ -239,6 +239,13 @@ def test_more_ids_than_are_held_stop_the_source(polling: Any) -> None:
     one = polling(comparison(most_ids=89))
     with pytest.raises(UsageError, match="more than 89 ids"):
         one.listing()
+
+
+@pytest.mark.parametrize("value", [b"2:1", b"1", b"1:x", b""])
+def test_ids_that_another_format_keeps_are_not_guessed(polling: Any, value: bytes) -> None:
+    one = polling(comparison())
+    with pytest.raises(FormatError, match="deal-ids"):
+        one.puller.restore([(b"deal-ids\x00" + b"7", value)])
 
 
 def test_a_row_without_an_id_stops_the_source(api: Api, polling: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 
-from heddle.errors import UsageError
+from heddle.errors import FormatError, UsageError
 from heddle.event import stable_id
 from heddle.sources.rest.following import Follower
 from heddle.sources.rest.listing import Listing
@@ -23,6 +23,7 @@ from heddle.sources.rest.resource import IdDiff
 FEW_ROWS = 20
 """So many may be gone at once, whatever their share is."""
 _CHUNK_ROWS = 500
+_FORMAT_VERSION = b"1"
 _SEPARATOR = "\0"
 
 
@@ -41,10 +42,17 @@ class KnownIds:
         return len(self._seen)
 
     def restore(self, row_id: str, value: bytes | None) -> None:
+        """Raises `FormatError`."""
         if value is None:
             self._seen.pop(row_id, None)
-        else:
-            self._seen[row_id] = int(value)
+            return
+        version, _, number = value.partition(b":")
+        if version != _FORMAT_VERSION or not number.isdigit():
+            raise FormatError(
+                f"the ids that {self._resource} keeps cannot be read here",
+                hint="a newer Heddle wrote them: run that version",
+            )
+        self._seen[row_id] = int(number)
 
     def see(self, row_id: str, number: int) -> None:
         """Raises `UsageError` for more than may be held."""
@@ -55,7 +63,7 @@ class KnownIds:
                 f"{self._resource} lists more than {self._most:,} ids", hint="raise most_ids=, at 200 bytes each"
             )
         self._seen[row_id] = number
-        self._changes.append((self._key(row_id), b"%d" % number))
+        self._changes.append((self._key(row_id), b"%s:%d" % (_FORMAT_VERSION, number)))
 
     def unseen_since(self, number: int) -> Iterator[str]:
         """Those that were seen in no listing from this one on."""
