@@ -32,6 +32,12 @@ crm = RestSource(
     ],
 )
 """
+OUTBOX = """
+from heddle import OutboxSource
+from schemas.{prefix} import Thing
+
+crm = OutboxSource("crm", dsn="postgresql://heddle@a-host/crm", emits=Thing, owner="testers")
+"""
 Check = Callable[..., tuple[int, list[dict[str, str]]]]
 
 
@@ -52,8 +58,8 @@ def check(api: Api, tmp_path: Path) -> Iterator[Check]:
     (tmp_path / "producers").mkdir()
     server = RestServer(api)
 
-    def run(auth: str, *options: str) -> tuple[int, list[dict[str, str]]]:
-        text = SOURCE.format(prefix=prefix, url=server.url, auth=auth)
+    def run(auth: str, *options: str, source: str = SOURCE) -> tuple[int, list[dict[str, str]]]:
+        text = source.format(prefix=prefix, url=server.url, auth=auth)
         (tmp_path / "producers" / "crm.py").write_text(text)
         env = {**os.environ, "HEDDLE_SECRET_CRM_KEY": "a-key-of-the-crm"}
         done = subprocess.run(
@@ -101,3 +107,8 @@ def test_a_credential_in_the_source_is_a_problem_and_its_text_is_not_told(api: A
     assert [(problem["file"], problem["message"]) for problem in problems] == [
         ("producers/crm.py", "crm: value of its ApiKey stands in the source")
     ]
+
+
+def test_an_address_in_the_source_is_a_problem_also_without_a_password(check: Check) -> None:
+    status, problems = check("", source=OUTBOX)
+    assert (status, [problem["message"] for problem in problems]) == (1, ["crm: its DSN stands in the source"])
