@@ -24,6 +24,9 @@ Start = Literal["earliest", "latest"]
 OnTombstone = Literal["park", "ignore", "delete"]
 """What a sink does about a record without a value: its entity is gone. "delete": its writer is given it."""
 
+TombstoneKey: TypeAlias = Callable[[dict[str, Any]], dict[str, Any] | None]
+"""From a tombstone's key, by field path, to the key that it has in a flow's output; None: it has none there."""
+
 Output: TypeAlias = W | Iterable[W] | None
 SyncFunction: TypeAlias = Callable[[R], Output[W]] | Callable[[R, Event[R]], Output[W]]
 AsyncFunction: TypeAlias = Callable[[R], Awaitable[Output[W]]] | Callable[[R, Event[R]], Awaitable[Output[W]]]
@@ -221,7 +224,10 @@ class Flow(Component, Generic[R, W]):
     `do` is a `Mapping`, a function, or an async function; a function takes the value, and the `Event` as well when
     it has a second parameter without a default, and returns one output, several, or None. `deadline_s` bounds one
     call: an async one is cancelled and its record parked; a plain one cannot be stopped, so the process ends and
-    starts again."""
+    starts again.
+
+    `on_tombstone`: a function from the key of an entity that is gone to the key that it has in the output, for a
+    tombstone there; "ignore" passes none on. Without it a tombstone is parked."""
 
     def __init__(
         self,
@@ -237,8 +243,12 @@ class Flow(Component, Generic[R, W]):
         regulated: bool = False,
         start: Start = "earliest",
         deadline_s: float = 30.0,
+        on_tombstone: TombstoneKey | Literal["park", "ignore"] = "park",
     ) -> None:
         super().__init__(name, owner=owner, runbook=runbook)
+        if on_tombstone not in ("park", "ignore") and not callable(on_tombstone):
+            raise UsageError(f'flow {name}: on_tombstone= is neither "park", "ignore" nor a function of the key')
+        self.on_tombstone = on_tombstone
         self.on_failure = on_failure
         self.regulated = regulated
         self.reads = reads

@@ -81,7 +81,9 @@ class Stage:
         codec: AvroCodec[Deal] = AvroCodec(contract_of(Deal), self.registry)
         self.feed_values(*[(deal.deal_id, codec.encode(deal)) for deal in deals], **more)
 
-    def feed_values(self, *records: tuple[str, bytes], extra: list[tuple[str, bytes | None]] | None = None) -> None:
+    def feed_values(
+        self, *records: tuple[str, bytes | None], extra: list[tuple[str, bytes | None]] | None = None
+    ) -> None:
         producer = self.scene._feeder
         producer.begin()
         for number, (key, value) in enumerate(records):
@@ -456,3 +458,76 @@ def test_a_sink_applies_what_decodes_and_keeps_a_failed_keys_later_events_back(s
     assert [state for state, _, _ in _entries(stage)] == ["dead", "waiting", "dead"]
     counts = stage.scene.counts().by_outcome
     assert (counts[Outcome.APPLIED], counts[Outcome.PARKED], counts[Outcome.DIVERTED]) == (2, 2, 1)
+
+
+# Tombstones
+
+
+async def _async_invoice(deal: Deal) -> Invoice:
+    return invoice_from(deal)
+
+
+def _key_of_invoice(key: dict[str, Any]) -> dict[str, Any] | None:
+    return None if key["deal_id"] == "d9" else {"invoice_id": f"INV-{key['deal_id']}"}
+
+
+def _feed_lives(stage: Stage, *names: str) -> None:
+    """A name behind a "-" is that of a deal which is gone."""
+    codec: AvroCodec[Deal] = AvroCodec(contract_of(Deal), stage.registry)
+    stage.feed_values(
+        *[(f"default/{n.removeprefix('-')}", None if n.startswith("-") else codec.encode(deal(n))) for n in names]
+    )
+
+
+def _outputs(stage: Stage) -> list[tuple[str, bool]]:
+    records = stage.scene.read(stage.scene.subscription.writes[0])
+    return sorted(((r.key or b"").decode().removeprefix("default/"), r.value is None) for r in records)
+
+
+@pytest.mark.parametrize("do", [invoice_of, invoice_from, _async_invoice], ids=["mapping", "function", "async"])
+def test_a_tombstone_is_passed_on_under_the_key_of_the_output(stage: Stage, do: Any) -> None:
+    _feed_lives(stage, "d1", "-d1", "d2", "-d9")
+    declared = Flow("to-invoice", reads=Deal, writes=Invoice, do=do, owner="finance", on_tombstone=_key_of_invoice)
+    stage.run(declared, 4)
+    assert _outputs(stage) == [("INV-d1", False), ("INV-d1", True), ("INV-d2", False)]
+    assert stage.scene.counts().by_outcome[Outcome.EMITTED] == 4
+    gone = next(r for r in stage.scene.read(stage.scene.subscription.writes[0]) if r.value is None)
+    parsed = parse_headers(gone.headers, "", 0, 0, 0)
+    want = DerivedHeaders("shop", "to-invoice", "billing.invoice.v1", "any")
+    assert parsed.identity.id == want.id_of(b"/sources/crm", b"e1", b"default/INV-d1", 0).decode()
+    assert (parsed.lineage.root.id, parsed.type) == ("root1", b"billing.invoice.v1")
+
+
+def test_a_tombstone_that_a_flow_ignores_writes_nothing(stage: Stage) -> None:
+    _feed_lives(stage, "-d1", "d2")
+    stage.run(Flow("to-invoice", reads=Deal, writes=Invoice, do=invoice_of, owner="finance", on_tombstone="ignore"), 2)
+    assert _outputs(stage) == [("INV-d2", False)]
+    assert stage.scene.entries() == []
+
+
+def test_a_tombstone_waits_behind_what_failed_of_its_key(stage: Stage) -> None:
+    codec: AvroCodec[Deal] = AvroCodec(contract_of(Deal), stage.registry)
+    bad = codec.encode(deal("d1", close_value=None))
+    stage.feed_values(("default/d1", bad), ("default/d1", None), ("default/d2", None))
+    declared = Flow(
+        "to-invoice", reads=Deal, writes=Invoice, do=invoice_of, owner="finance", on_tombstone=_key_of_invoice
+    )
+    stage.run(declared, 3)
+    assert [(state, code) for state, _, code in _entries(stage)] == [("dead", "required"), ("waiting", "")]
+    assert _outputs(stage) == [("INV-d2", True)]
+
+
+def test_a_flow_that_declares_nothing_parks_a_tombstone(stage: Stage) -> None:
+    _feed_lives(stage, "-d1")
+    stage.run(flow(invoice_of), 1)
+    assert [(state, code) for state, _, code in _entries(stage)] == [("dead", "tombstone")]
+
+
+def test_a_key_that_the_function_does_not_make_parks_the_tombstone(stage: Stage) -> None:
+    _feed_lives(stage, "-d1", "d2")
+    declared = Flow(
+        "to-invoice", reads=Deal, writes=Invoice, do=invoice_of, owner="finance", on_tombstone=lambda key: dict(key)
+    )
+    stage.run(declared, 2)
+    assert [(state, code) for state, _, code in _entries(stage)] == [("dead", "missing-field")]
+    assert _outputs(stage) == [("INV-d2", False)]

@@ -12,6 +12,7 @@ from heddle.delivery.flow_steps import ConvertStep, FunctionStep, MappingStep
 from heddle.delivery.native_headers import headers_for
 from heddle.delivery.sink_step import SinkStep, Telling
 from heddle.delivery.steps import Emitter, Step
+from heddle.delivery.tombstones import TombstoneStep
 from heddle.errors import UsageError
 from heddle.integration import Component, Flow, Sink, Source
 from heddle.mapping import Mapping
@@ -50,10 +51,22 @@ def _flow_step(flow: Flow[Any, Any], project: str, code_digest: str, registry: R
     writer: AvroCodec[Any] = AvroCodec(target, registry)
     digest = flow.do.digest if isinstance(flow.do, Mapping) else code_digest
     emitter = Emitter(project, flow.name, target.name, target.topic, digest, headers_for(settings.codec))
+    step = _event_step(flow, reader, writer, emitter, digest, settings)
+    if flow.on_tombstone == "park":
+        return step
+    key_of = flow.on_tombstone if callable(flow.on_tombstone) else None
+    return TombstoneStep(step, reader.contract, target, key_of, emitter, Classifier(flow.on_failure.classes))
+
+
+def _event_step(
+    flow: Flow[Any, Any], reader: AvroCodec[Any], writer: AvroCodec[Any], emitter: Emitter, digest: str,
+    settings: Settings,
+) -> Step:  # fmt: skip
+    key_of = writer.contract.key_of
     if isinstance(flow.do, Mapping):
         transcoder = flow.do.transcoder(reader, writer, chosen_engine(settings.codec))
         return MappingStep(transcoder, emitter, digest, Classifier(flow.on_failure.classes))
     if flow.is_async:
         concurrency, batch_deadline_s = settings.async_concurrency, settings.batch_deadline_s
-        return AsyncStep(flow, reader, writer, target.key_of, emitter, digest, concurrency, batch_deadline_s)
-    return FunctionStep(flow, reader, writer, target.key_of, emitter, digest)
+        return AsyncStep(flow, reader, writer, key_of, emitter, digest, concurrency, batch_deadline_s)
+    return FunctionStep(flow, reader, writer, key_of, emitter, digest)
