@@ -23,6 +23,7 @@ from heddle.delivery.pull import PullWorker
 from heddle.http.auth import ClientCredentials
 from heddle.http.oauth import RefreshToken
 from heddle.secrets import secret
+from heddle.sources.rest import HighWater
 from heddle.sources.rest.missing import DiffFollower
 from heddle.sources.rest.puller import RestPuller
 
@@ -98,7 +99,8 @@ def test_nothing_is_missed(
         declared = source(server, deals(), deletions(), auth=ClientCredentials(f"{server.url}/token", "heddle", key))
     else:
         rotating = RefreshToken(name="crm", token_url=url, client_id="heddle", first=key, folder=tmp_path)
-        declared = source(server, deals(), comparison(every_s=20 if FULL else 0), auth=rotating)
+        follow = HighWater(changed="updatedAt", since="updated_since", overlap_s=60, is_sorted=True)
+        declared = source(server, deals(follow=follow), comparison(every_s=20 if FULL else 0), auth=rotating)
     world = World(api, declared)
     left, number, rotated = CHANGES, ROWS, 0
     per_request = CHANGES // (2_000 if FULL else 100)

@@ -226,6 +226,20 @@ def test_a_page_token_that_is_forgotten_has_its_range_read_again(api: Api, serve
     puller.close()
 
 
+def test_of_sorted_rows_only_what_was_not_read_is_read_again(api: Api, server: RestServer) -> None:
+    filled(api, 900)
+    api.before = lambda asked: api.forget_cursors() if len(api.asked) == 21 else None
+    follow = HighWater(changed="updatedAt", since="updated_since", overlap_s=60, is_sorted=True)
+    declared = source(server, deals(follow=follow))
+    puller = opened(declared)
+    found = names(puller, until_idle=6)
+    assert list(dict.fromkeys(found)) == [f"n{number}" for number in range(900)]
+    assert len(found) <= 960, "twenty pages were read, and of them only the overlap is told again"
+    puller.close()
+    with pytest.raises(UsageError, match="is_sorted"):
+        HighWater(changed="updatedAt", is_sorted=True)
+
+
 def test_an_answer_that_has_not_changed_is_not_read_again(api: Api, server: RestServer) -> None:
     filled(api, 10).etags = True
     puller = opened(source(server, deals()))

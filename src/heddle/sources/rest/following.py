@@ -82,8 +82,9 @@ class SweepFollower(Follower):
         if fetched.expired:
             if is_first:
                 raise self._unusable()
-            self._listing.log.warning("the API has forgotten a page token: this range is read again")
-            self.standing = replace(self.standing, sweep=replace(sweep, step=None, pages=0))
+            since = self._reached(sweep)
+            self._listing.log.warning("the API has forgotten a page token: this range is read again", since_s=since)
+            self.standing = replace(self.standing, sweep=replace(sweep, since=since, step=None, pages=0))
             self._rest()
             return []
         if sweep.until is None:
@@ -137,6 +138,13 @@ class SweepFollower(Follower):
         if follow.until and sweep.until is not None:
             bounds[follow.until] = follow.written(sweep.until if sweep.slice_end is None else sweep.slice_end)
         return bounds
+
+    def _reached(self, sweep: Sweep) -> float | None:
+        """From when on a range has to be read whose page token is forgotten."""
+        if not self._follow.is_sorted or sweep.newest is None:
+            return sweep.since
+        reached = sweep.newest - self._follow.overlap_s
+        return reached if sweep.since is None else max(reached, sweep.since)
 
     def _heard(self, fetched: Fetched) -> None:
         if fetched.server_time_s is not None:

@@ -21,7 +21,9 @@ class HighWater:
 
     `changed`: where a row says when it changed. `since`, `until`: the parameters; without `since` each sweep lists
     everything. `overlap_s`: a row that becomes visible later than that after its time is missed. `slice_s`: the first
-    sweep, from `start` on, goes range by range; with `until`. Bounds are of the server's clock."""
+    sweep, from `start` on, goes range by range; with `until`. `is_sorted`: rows come in the order of `changed`, the
+    oldest first; a forgotten page token then has what was not read yet read, and not the whole range again. Bounds are
+    of the server's clock."""
 
     changed: str
     since: str = ""
@@ -29,6 +31,7 @@ class HighWater:
     overlap_s: float = 60.0
     start: datetime | None = None
     slice_s: float | None = None
+    is_sorted: bool = False
     format: TimeFormat = "iso"
 
     def __post_init__(self) -> None:
@@ -38,6 +41,8 @@ class HighWater:
             raise UsageError("HighWater: start has no zone", hint="use an aware datetime")
         if (self.start is not None or self.until) and not self.since:
             raise UsageError("HighWater: start and until have no meaning without since")
+        if self.is_sorted and not self.since:
+            raise UsageError("HighWater: is_sorted has no meaning without since")
         if self.slice_s is not None and not (self.slice_s > 1 and self.until and self.start is not None):
             raise UsageError("HighWater: slice_s has to be above one second, and needs until and start")
 
