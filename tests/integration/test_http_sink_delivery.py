@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from http_target import NONE, Fault, Seen, Target, mixed_faults
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 from delivery_harness import Driven, eventually, running
 
-from heddle import Deadlines, IdempotencyKey, OnFailure, Retry
+from heddle import Deadlines, IdempotencyKey, LookUp, OnFailure, Retry
 from heddle.broker.log import Record
 from heddle.delivery.steps import Budget, NoFence, Run
 
@@ -136,6 +137,30 @@ def test_a_refused_record_is_dead_with_the_targets_words_and_holds_its_key_alone
     assert len(office.target.seen) == 2
     (entry,) = [r for r in office.scene.newest() if dict(r.headers)["heddle-state"] == b"dead"]
     assert (dict(entry.headers)["heddle-message"] or b"").endswith(b"to POST: no such account")
+
+
+@pytest.mark.parametrize("way", ["key", "look-up", "person"])
+def test_an_answer_that_is_cut_after_the_effect_is_found_out_about(office: Office, way: str) -> None:
+    """By the same key again, by asking, or by nobody but a person: the effect is there once in any case."""
+    target, cut = office.target, iter([Fault(cut=True)])
+    target.fault = lambda seen: next(cut, NONE) if seen.method == "POST" else NONE
+    target.answer = lambda seen: (200 if target.effects else 404, {}, b"{}") if seen.method == "GET" else None
+    asking = LookUp("/v1/entries/{entry_id}")
+    declared: dict[str, dict[str, Any]] = {
+        "key": {},
+        "look-up": {"idempotency": None, "look_up": asking},
+        "person": {"idempotency": None, "at_most_once": True},
+    }
+    if way == "person":
+        office.scene.subscription = replace(office.scene.subscription, at_most_once=True)
+    office.feed("a")
+    with running(office.scene.worker(office.step(**declared[way]))):
+        office.scene.settled(1)
+        wanted = [("unknown", "unknown-effect")] if way == "person" else []
+        eventually(lambda: office.states() == wanted, "it is found out, or parked")
+    sent = [seen.method for seen in target.seen]
+    assert sent == {"key": ["POST", "POST"], "look-up": ["GET", "POST", "GET"], "person": ["POST"]}[way]
+    assert len(target.effects) == 1
 
 
 def test_what_may_have_taken_effect_before_the_window_is_parked_as_unknown(target: Target) -> None:

@@ -11,6 +11,7 @@ from heddle.event import Event, Identity
 from heddle.integration import (
     Applied,
     Delivered,
+    OnTombstone,
     Outcome,
     PartitionFencedError,
     Sink,
@@ -38,6 +39,7 @@ class BreakableSink(Sink[R]):
         self.reads = sink.reads
         self.emits = sink.emits
         self.on_tombstone = sink.on_tombstone
+        self.at_most_once = sink.at_most_once
         self.order = sink.order
         self.on_failure = sink.on_failure
         self.regulated = sink.regulated
@@ -72,9 +74,10 @@ class RecordingSink(BreakableSink[R]):
 
     def __init__(
         self, name: str, *, reads: type[R], version: str = "", order: Order = "park", on_failure: OnFailure = DEFAULT,
-        start: Start = "earliest",
+        start: Start = "earliest", on_tombstone: OnTombstone = "park",
     ) -> None:  # fmt: skip
         self._target = _MemorySink(name, reads, version, order, on_failure, start)
+        self._target.on_tombstone = on_tombstone
         super().__init__(self._target)
 
     @staticmethod
@@ -82,13 +85,13 @@ class RecordingSink(BreakableSink[R]):
         """With the name, the contract and the failure handling of a declared sink."""
         return RecordingSink(
             sink.name, reads=sink.reads, version=version, order=sink.order, on_failure=sink.on_failure,
-            start=sink.start,
+            start=sink.start, on_tombstone=sink.on_tombstone,
         )  # fmt: skip
 
     @property
     def applied(self) -> list[R]:
-        """The values that took effect, in order."""
-        return [event.value for event in self.events]
+        """The values that took effect, in order. Tombstones have none: see `events`."""
+        return [event.value for event in self.events if event.value is not None]
 
     @property
     def events(self) -> list[Event[R]]:
@@ -220,6 +223,8 @@ class _MemoryWriter:
 
     def _is_superseded(self, event: Event[Any], *, replayed: bool) -> bool:
         """Equal versions follow the log, so that of two the replayed one loses."""
+        if event.value is None:
+            return False
         version = getattr(event.value, self._sink.version)
         newest = self._sink.versions.get(event.key)
         if newest is not None and (version < newest or (replayed and version == newest)):
