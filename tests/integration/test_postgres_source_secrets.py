@@ -157,18 +157,30 @@ def test_a_capture_goes_on_under_the_new_login(
     assert [draft.value.account for draft in capture.drafts] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("read_by", ["polling", "capture"])
 def test_an_outbox_goes_on_under_the_new_login(
-    database: Database, store: Store, kind: type[Any], monkeypatch: pytest.MonkeyPatch
+    database: Database, store: Store, kind: type[Any], read_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("heddle.delivery.patience.WAIT_MIN_S", 0.01)
+    monkeypatch.setattr(capture_puller, "HEARTBEAT_S", 0.1)
     database.run(TABLE)
-    publishing = Publishing(database, kind)
+    captured: dict[str, Any] = {}
+    if read_by == "capture":
+        database.run("create publication outbox for table outbox with (publish = 'insert')")
+        captured = {"read_by": "capture", "publication": "outbox", "slot": f"s_{database.name}"}
+    publishing = Publishing(database, kind, **captured)
     with psycopg.connect(database.dsn, autocommit=True) as application:
         worker = publishing.worker()
+        before = set[int]()
         for version, cut in enumerate([False, True, False], start=1):
             publishing.put(application, "a", version)
             publishing.publish(worker)
+            before |= store.sessions()
             store.rotate(f"password-of-{version}", cut=cut)
+        assert store.asked == 2, "when it was refused, and not before"
+        store.cached.forget_all()
+        publishing.put(application, "a", 4)
+        publishing.publish(worker)
+        eventually(lambda: not store.sessions() & before, "the old login is given up")
     publishing.close()
-    assert publishing.published() == [("a", version) for version in (1, 2, 3)]
-    assert store.asked == 2  # when it was refused, and not before
+    assert publishing.published() == [("a", version) for version in (1, 2, 3, 4)]
