@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from rest_server import Api, RestServer
 
-from heddle.broker.log import Outgoing, Record, TopicSpec
+from heddle.broker.log import Broker, Outgoing, Record, TopicSpec
 from heddle.broker.memory import MemoryBroker
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.pull import PullWorker
@@ -101,10 +101,10 @@ class Echo:
 class World:
     """One source, its topics, and a worker at a time."""
 
-    def __init__(self, api: Api, declared: RestSource) -> None:
+    def __init__(self, api: Api, declared: RestSource, broker: Broker | None = None) -> None:
         self.api = api
         self.source = declared
-        self.broker = MemoryBroker()
+        self.broker = broker or MemoryBroker()
         self.stop = threading.Event()
         self.output = f"{declared.name}.out"
         subscription = subscription_of(declared)
