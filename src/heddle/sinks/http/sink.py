@@ -37,7 +37,7 @@ class HttpSink(Sink[R]):
     takes effect once. An API that takes none needs a `look_up`, by which each event is looked for before it is sent:
     once, unless two processes look and send at the same moment. What may have taken effect and can be found out neither
     way is parked as `unknown`. For an API that has neither, `at_most_once=True`: each call is announced in Kafka before
-    it is made, one of a partition at a time, never repeated, and every doubt is parked as `unknown`. `already` names
+    it is made, one at a time in each worker, never repeated, and every doubt is parked as `unknown`. `already` names
     statuses that say that the effect is there: 409 for a key that is known, 404 for what was deleted before.
 
     Other 4xx are the record's failure, with the answer's beginning in the dead letter; 429, and 503 that says when, are
