@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults_app import READY_TIMEOUT_S, moment
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from http_target import NONE, Fault, Target, mixed_faults
 
 from heddle.broker.kafka import KafkaBroker
-from heddle.contracts import ConfluentRegistry
+from heddle.contracts import AvroCodec, ConfluentRegistry, contract_of
 from heddle.delivery.envelope import KILLS as BLAMED
 from heddle.delivery.metadata import Counts, PartitionMetadata
 from heddle.integration import Outcome
@@ -33,6 +34,7 @@ from heddle.settings import Settings
 
 FULL = os.environ.get("HEDDLE_FAULTS") == "full"
 EVENTS, KILLS = (20_000, 10) if FULL else (1_500, 3)
+FEW_EVENTS = 1_500
 OUTAGE_S = 60.0 if FULL else 8.0
 ACCOUNTS = 200
 RATE, LATE_S = 0.1, 0.4
@@ -41,17 +43,23 @@ BACK_WITHIN_S = 5.0
 WINDOW_S = 1.0 if FULL else 0.4
 RESTORED_SHARE = 0.8
 SINK = "billing"
+TELLING = "idempotency=IdempotencyKey(), emits=Bill, from_answer=billed"
 
 _CONSUMER = """
 from heddle import Breaker, Deadlines, Endpoint, HttpSink, IdempotencyKey, OnFailure, Retry
-from schemas.{domain} import Order
+from schemas.{domain} import Bill, Order
+
+
+def billed(order, answer):
+    return Bill(account=order.account, seq=order.seq, cents=answer.json()["id"])
+
 
 sink = HttpSink(
     "billing",
     reads=Order,
     url="{url}",
     call=Endpoint("POST", "/v1/accounts/{{account}}/orders"),
-    idempotency=IdempotencyKey(),
+    {once},
     deadlines=Deadlines(connect_s=0.5, read_s=0.3, total_s=0.5),
     on_failure=OnFailure(transient=Retry(tries=100, first_delay_s=0.2, longest_delay_s=2)),
     owner="testers",
@@ -68,16 +76,19 @@ pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(2 * TIM
 class Billing:
     """A small project with one HTTP sink, applied, and its target."""
 
-    def __init__(self, root: Path, domain: str, stack: Stack, target: Target) -> None:
+    def __init__(
+        self, root: Path, domain: str, stack: Stack, target: Target, once: str = "idempotency=IdempotencyKey()"
+    ) -> None:
         self.target = target
         self.project = SmallProject(root, domain)
-        (root / "consumers/billing.py").write_text(_CONSUMER.format(domain=domain, url=target.url))
+        (root / "consumers/billing.py").write_text(_CONSUMER.format(domain=domain, url=target.url, once=once))
         self.shell = Shell(self.project, stack)
         settings = Settings(bootstrap_servers=stack.bootstrap_servers, registry_url=stack.registry_url, local=True)
         self.broker = KafkaBroker(settings)
-        self.topic = f"{domain}.order.v1"
+        self.topic, self.bill_topic = f"{domain}.order.v1", f"{domain}.bill.v1"
         self.shell.apply()
-        self._codec = self.project.codec(ConfluentRegistry(settings))
+        self._registry = ConfluentRegistry(settings)
+        self._codec = self.project.codec(self._registry)
         self._admin = self.broker.admin()
 
     def close(self) -> None:
@@ -93,6 +104,19 @@ class Billing:
             records.append((f"default/{account}".encode(), value))
         for start in range(0, count, 2_000):
             feed(self.broker, self.topic, records[start : start + 2_000], f"{SINK}-{first}-{start}")
+
+    def bills(self) -> list[Any]:
+        """What the target's answers became, as readers of committed records find it. `cents` is the target's own id."""
+        codec: AvroCodec[Any] = AvroCodec(contract_of(self.project.types.Bill), self._registry)
+        reader = self.broker.reader()
+        try:
+            return [
+                codec.decode(record.value)
+                for partition in range(PARTITIONS)
+                for record in reader.read_range(self.bill_topic, partition, READY_TIMEOUT_S, settled=True)
+            ]
+        finally:
+            reader.close()
 
     def counts(self) -> Counts:
         positions = self._admin.group_positions(SINK, self.topic, range(PARTITIONS)).values()
@@ -145,18 +169,19 @@ class Billing:
 
 @pytest.fixture
 def billing(own_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Billing]:
-    dedupes, domain = request.param
-    made = Billing(tmp_path, domain, own_stack, Target(dedupes=dedupes))
+    dedupes, domain, *once = request.param
+    made = Billing(tmp_path, domain, own_stack, Target(dedupes=dedupes), *once)
     yield made
     made.close()
 
 
 @LONG
 @pytest.mark.parametrize(
-    "billing", [(True, "dedupes"), (False, "naive")], indirect=True, ids=["deduplicating", "naive"]
+    "billing", [(True, "dedupes", TELLING), (False, "naive")], indirect=True, ids=["deduplicating", "naive"]
 )
 def test_each_event_takes_effect_once_through_faults_and_kills(billing: Billing, record_property: Report) -> None:
-    """A naive target keeps no keys: it makes an effect of each try. Its double count is told, not hidden."""
+    """A naive target keeps no keys: it makes an effect of each try. Its double count is told, not hidden. What the
+    other one answers becomes an event, once too."""
     target, dice = billing.target, random.Random(11)
     target.fault = mixed_faults(RATE, 11, LATE_S, target.injected)
     began = time.monotonic()
@@ -186,6 +211,8 @@ def test_each_event_takes_effect_once_through_faults_and_kills(billing: Billing,
     if target.dedupes:
         assert doubles == 0
         assert_in_order(target)
+        assert sorted(bill.cents for bill in billing.bills()) == list(range(1, EVENTS + 1))
+        assert {bill.seq for bill in billing.bills()} == set(range(EVENTS))
     else:
         assert doubles > 0
 
@@ -201,6 +228,36 @@ def restored_after_s(times: Sequence[float], back: float, wanted_per_s: float) -
         if bisect_left(times, began + WINDOW_S) - index >= wanted_per_s * WINDOW_S:
             return began - back
     return math.inf
+
+
+@LONG
+def test_an_api_without_keys_is_never_called_twice(own_stack: Stack, tmp_path: Path, record_property: Report) -> None:
+    """It would act on each call: each event has had its effect once, or is unknown, and then once at most."""
+    target, dice = Target(dedupes=False), random.Random(12)
+    billing = Billing(tmp_path, "once", own_stack, target, once="at_most_once=True")
+    target.fault = mixed_faults(RATE, 12, LATE_S, target.injected)
+    try:
+        with billing.shell.running(SINK) as supervisor:
+            billing.feed(FEW_EVENTS)
+            for number in range(1, KILLS + 1):
+                share = FEW_EVENTS * number // (KILLS + 2)
+                billing.until(supervisor, f"{share} run", lambda share=share: billing.counts().total >= share)  # type: ignore[misc]
+                moment(dice.random() * 0.1)
+                billing.kill_worker(supervisor)
+            billing.until(supervisor, "all have run", lambda: billing.counts().total == FEW_EVENTS)
+            billing.until(supervisor, "none is tried again", lambda: not billing.entries()["retrying"])
+        bodies, parked = target.counts(), billing.entries()
+    finally:
+        billing.close()
+    record_property(
+        "summary",
+        f"{FEW_EVENTS} events, {KILLS} kills, {sum(target.injected.values())} faults: {len(bodies)} effects, "
+        f"{sum(bodies.values()) - len(bodies)} of them doubled; {parked['unknown']} unknown, "
+        f"{parked['waiting']} wait behind these",
+    )
+    assert set(bodies.values()) == {1}
+    assert parked.keys() <= {"unknown", "waiting"}
+    assert len(bodies) + parked.total() >= FEW_EVENTS
 
 
 def assert_in_order(target: Target) -> None:
