@@ -25,7 +25,6 @@ const ORDER: [[usize; 16]; 10] = [
     [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
 ];
 
-const ROUNDS: usize = 12;
 const BLOCK_BYTES: usize = 128;
 pub const DIGEST_BYTES: usize = 16;
 
@@ -59,27 +58,43 @@ fn compress(state: &mut [u64; 8], block: &[u8; BLOCK_BYTES], done: usize, last: 
     v.iter_mut().zip(state.iter().chain(&START)).for_each(|(to, word)| *to = *word);
     v[12] ^= done as u64; // its upper half is nothing that memory could hold
     v[14] ^= last;
-    for order in ORDER.iter().cycle().take(ROUNDS) {
-        let mut mix = |a: usize, b: usize, c: usize, d: usize, at: usize| {
-            v[a] = v[a].wrapping_add(v[b]).wrapping_add(message[order[at]]);
-            v[d] = (v[d] ^ v[a]).rotate_right(32);
-            v[c] = v[c].wrapping_add(v[d]);
-            v[b] = (v[b] ^ v[c]).rotate_right(24);
-            v[a] = v[a].wrapping_add(v[b]).wrapping_add(message[order[at + 1]]);
-            v[d] = (v[d] ^ v[a]).rotate_right(16);
-            v[c] = v[c].wrapping_add(v[d]);
-            v[b] = (v[b] ^ v[c]).rotate_right(63);
-        };
-        mix(0, 4, 8, 12, 0);
-        mix(1, 5, 9, 13, 2);
-        mix(2, 6, 10, 14, 4);
-        mix(3, 7, 11, 15, 6);
-        mix(0, 5, 10, 15, 8);
-        mix(1, 6, 11, 12, 10);
-        mix(2, 7, 8, 13, 12);
-        mix(3, 4, 9, 14, 14);
-    }
+    round::<0>(&mut v, &message);
+    round::<1>(&mut v, &message);
+    round::<2>(&mut v, &message);
+    round::<3>(&mut v, &message);
+    round::<4>(&mut v, &message);
+    round::<5>(&mut v, &message);
+    round::<6>(&mut v, &message);
+    round::<7>(&mut v, &message);
+    round::<8>(&mut v, &message);
+    round::<9>(&mut v, &message);
+    round::<0>(&mut v, &message);
+    round::<1>(&mut v, &message);
     for (index, word) in state.iter_mut().enumerate() {
         *word ^= v[index] ^ v[index + 8];
     }
+}
+
+/// With one row of `ORDER`, which the compiler knows: so every word stays in a register, and no index is checked.
+#[inline(always)]
+#[allow(clippy::indexing_slicing, reason = "constants and a table of constants, into arrays of known length")]
+fn round<const ROW: usize>(v: &mut [u64; 16], message: &[u64; 16]) {
+    let mut mix = |a: usize, b: usize, c: usize, d: usize, at: usize| {
+        v[a] = v[a].wrapping_add(v[b]).wrapping_add(message[ORDER[ROW][at]]);
+        v[d] = (v[d] ^ v[a]).rotate_right(32);
+        v[c] = v[c].wrapping_add(v[d]);
+        v[b] = (v[b] ^ v[c]).rotate_right(24);
+        v[a] = v[a].wrapping_add(v[b]).wrapping_add(message[ORDER[ROW][at + 1]]);
+        v[d] = (v[d] ^ v[a]).rotate_right(16);
+        v[c] = v[c].wrapping_add(v[d]);
+        v[b] = (v[b] ^ v[c]).rotate_right(63);
+    };
+    mix(0, 4, 8, 12, 0);
+    mix(1, 5, 9, 13, 2);
+    mix(2, 6, 10, 14, 4);
+    mix(3, 7, 11, 15, 6);
+    mix(0, 5, 10, 15, 8);
+    mix(1, 6, 11, 12, 10);
+    mix(2, 7, 8, 13, 12);
+    mix(3, 4, 9, 14, 14);
 }
