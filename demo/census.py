@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +14,7 @@ import psycopg
 from demo.deliveries import Expected
 from demo.parked import Parked, parked_in
 from demo.tracing import follows, identity_of
-from heddle.audit import Line, first_break, read
+from heddle.audit import AuditRecord, Line, first_break, read
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import Broker, Record
 from heddle.delivery.envelope import State
@@ -24,6 +25,8 @@ from heddle.integration import Outcome
 from heddle.operations.lag import SubscriptionLag, subscription_lag
 
 READ_TIMEOUT_S = 60.0
+READERS = 4
+"""Topics that are read side by side: that is mostly waiting."""
 ERP, ORDERS = "erp", "order-to-ledger"
 """The source and the flow that do not begin with a delivery."""
 
@@ -76,10 +79,10 @@ def take_census(
     """Reads the run's part of every topic, then the ledger. `repaired`: every dead letter was dealt with meanwhile."""
     subscriptions = list(subscriptions)
     census = Census()
-    kept: dict[str, list[Record]] = {}
-    for topic, ends in before.ends.items():
-        kept[topic] = since(broker, topic, ends)
-        census.records[topic] = len(kept[topic])
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda topic: since(broker, topic, before.ends[topic]), before.ends)
+        kept = dict(zip(before.ends, found, strict=True))
+    census.records = {topic: len(records) for topic, records in kept.items()}
     rows = subscription_lag(broker, subscriptions)
     for row in rows:
         census.settled[row.subscription] = _difference(row.counts, before.counts[row.subscription])
@@ -171,17 +174,21 @@ def _check_audit(
 ) -> None:  # fmt: skip
     """Every chain from its beginning, of all runs; and each dead letter of this run is told of, end included."""
     whole, told = True, True
-    with closing(broker.reader()) as reader:
-        for subscription in subscriptions:
-            ends: set[str] = set()
-            for partition in range(len(before.ends[subscription.topic])):
-                trail = list(read(reader, subscription.audit_topic, partition, READ_TIMEOUT_S))
-                census.audited += len(trail)
-                whole &= first_break(trail) is None
-                ends |= {line.entry for record in trail for line in record.lines if _is_end(line)}
-            told &= {entry.id for entry in parked[subscription.name] if not entry.is_unresolved} <= ends
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda s: _trails(broker, s, len(before.ends[s.topic])), subscriptions)
+    for subscription, trails in zip(subscriptions, found, strict=True):
+        census.audited += sum(map(len, trails))
+        whole &= all(first_break(trail) is None for trail in trails)
+        ends = {line.entry for trail in trails for record in trail for line in record.lines if _is_end(line)}
+        told &= {entry.id for entry in parked[subscription.name] if not entry.is_unresolved} <= ends
     census.checks[f"every audit trail is one whole chain ({census.audited:,} records of all runs)"] = whole
     census.checks["the audit trail tells how each dead letter ended"] = told
+
+
+def _trails(broker: KafkaBroker, subscription: Subscription, partitions: int) -> list[list[AuditRecord]]:
+    """One for each partition, from its beginning."""
+    with closing(broker.reader()) as reader:
+        return [list(read(reader, subscription.audit_topic, p, READ_TIMEOUT_S)) for p in range(partitions)]
 
 
 def _is_end(line: Line) -> bool:
