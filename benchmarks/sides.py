@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30
 FIRST_WAIT_S = 0.25  # as Heddle waits for a first record
-WATCH_S = 0.01
 
 Result = dict[str, Any]
 
@@ -200,26 +199,26 @@ def heddle(job: Job) -> Result:
     # Names of its own for each run, which a component never has: every run reads the topic from its start.
     subscription = replace(subscription_of(flow), name=job.name, topic=job.topic, order=job.order)
     broker = KafkaBroker(settings)
-    worker = Worker(subscription, step, broker, settings, audit_key=b"a benchmark's", operators=Operators())
+    meter: Meter
+
+    class Metered(Worker):
+        """Reads the meter after each turn, as the other sides do after each commit."""
+
+        def turn(self) -> bool:
+            worked, total = super().turn(), self.totals.total
+            if worked:
+                meter.committed(total)
+            if job.records and total >= job.records:
+                stop.set()
+            return worked
+
+    worker = Metered(subscription, step, broker, settings, audit_key=b"a benchmark's", operators=Operators())
     if not job.audited:
         from benchmarks.unaudited import Unaudited
 
         worker._trail = Unaudited(job.name, job.topic, subscription.audit_topic, "bench", b"")
     meter = Meter()
-
-    def watch() -> None:
-        seen = 0
-        while not stop.wait(WATCH_S):
-            total = worker.totals.total
-            if total > seen:
-                meter.committed(seen := total)
-            if job.records and total >= job.records:
-                stop.set()
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
     worker.run(stop)
-    watching.join()
     outcomes = {str(outcome): n for outcome, n in worker.totals.by_outcome.items() if n}
     return meter.result(parked=outcomes.get("parked", 0), engine=engine_of(step), outcomes=outcomes)
 
