@@ -119,7 +119,7 @@ def freeze_under_load(app: Application, watch: Watch, load: Load) -> psutil.Proc
 
 def freeze_in_transaction(app: Application, watch: Watch, load: Load) -> psutil.Process:
     """Plays until the flow is caught with records on its output topic that it has not committed. Looks before it
-    freezes: transactions are short, and what has just begun one is still in it more often than what is met by chance."""
+    freezes: transactions are short, and what has just begun one is still in it oftener than what is met by chance."""
     process = app.process(FLOW)
     while load.left > PART:
         with load.playing(PART):
