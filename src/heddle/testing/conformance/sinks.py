@@ -21,7 +21,7 @@ from heddle.integration import Applied, Delivered, PartitionFencedError, Sink, S
 
 ENTITIES, VERSIONS = 3, 2
 PARTITION = 0
-PASSING = (FailureClass.TRANSIENT, FailureClass.RATE_LIMIT, FailureClass.UNKNOWN)
+PASSING = (FailureClass.TRANSIENT, FailureClass.RATE_LIMIT, FailureClass.DEPENDENCY_DOWN, FailureClass.UNKNOWN)
 """Classes of failures that say something of the target, and nothing of the record."""
 
 
