@@ -45,7 +45,7 @@ class Settings(BaseSettings):
 
     batch_max_records: int = Field(2000, ge=1, le=100_000)
     batch_max_bytes: int = Field(8 * 2**20, ge=1)
-    batch_max_wait_s: float = Field(0.02, gt=0, le=5, description="how long a batch waits to fill")
+    batch_max_wait_s: float = Field(0.02, gt=0, le=5, description="how long a record waits for others of its batch")
     batch_deadline_s: float = Field(
         60.0, gt=0, lt=300, description="cuts the unattempted tail; below max.poll.interval"
     )

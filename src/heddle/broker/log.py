@@ -107,7 +107,8 @@ class Consumer(Protocol):
     def consume(
         self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
     ) -> list[Record]:
-        """Wait up to `first_wait_s` for a first record, then up to `max_wait_s` for a batch of `max_records`.
+        """Wait up to `first_wait_s` for a first record, then for a batch of `max_records`, but so that no record waits
+        much longer than `max_wait_s` for others: what came while the last batch was worked on has waited already.
 
         Returns as soon as the batch is full or the assignment has changed, so it may be empty; what it returns is of
         started partitions that are still ours. Raises `OffsetLostError` when a started offset is out of the log's

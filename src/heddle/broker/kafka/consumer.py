@@ -57,6 +57,7 @@ class KafkaConsumer:
         self._change = Rebalance(_NOTHING, _NOTHING, _NOTHING)
         self._has_changed = False
         self._deferred: HeddleError | None = None
+        self._returned_s = 0.0
         with configured():
             self._client = Client(consumer_config(settings, self._reasons, group))
         with translated(f"group {group}", self._reasons):
@@ -70,10 +71,11 @@ class KafkaConsumer:
             raise error
         self._has_changed = False
         with translated(f"reading {self._topic}", self._reasons):
-            messages = self._first(max_records, first_wait_s)
-            missing = max_records - len(messages)
-            if messages and missing and not self._has_changed:
-                messages += self._client.consume(missing, max_wait_s)
+            messages, since_s = self._first(max_records, first_wait_s)
+            missing, wait_s = max_records - len(messages), max_wait_s - (time.monotonic() - since_s)
+            if messages and missing and wait_s > 0 and not self._has_changed:
+                messages += self._client.consume(missing, wait_s)
+        self._returned_s = time.monotonic()
         records = records_of(self._topic, messages)
         problem = self._problem(messages) if len(records) < len(messages) or not messages else None
         if self._has_changed or self._started != self._assigned:
@@ -137,13 +139,14 @@ class KafkaConsumer:
         with translated(f"leaving group {self._group}", self._reasons):
             self._client.close()
 
-    def _first(self, max_records: int, wait_s: float) -> list[Message[Any, Any]]:
-        """What is there, else wait for a first message or a change of the assignment."""
-        messages = self._client.consume(max_records, 0)
+    def _first(self, max_records: int, wait_s: float) -> tuple[list[Message[Any, Any]], float]:
+        """What is there, else wait for a first message or a change of the assignment. Since when the first of them may
+        have waited: what was there has come while the batch before was worked on."""
+        messages, since_s = self._client.consume(max_records, 0), self._returned_s
         deadline = time.monotonic() + wait_s
         while not messages and not self._has_changed and time.monotonic() < deadline:
-            messages = self._client.consume(1, _POLL_S)
-        return messages
+            messages, since_s = self._client.consume(1, _POLL_S), time.monotonic()
+        return messages, since_s
 
     def _problem(self, messages: list[Message[Any, Any]]) -> HeddleError | None:
         """The first event that this consumer will not mend by itself. Records beside it are delivered before it."""
