@@ -289,13 +289,13 @@ def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing
             target.stop()
         else:
             target.fault = lambda _: Fault(status=500)
-        down, before_per_s = billing.done(), per_s(target.effect_times)
+        down, before_per_s = len(target.effects), per_s(target.effect_times)
         ends_at = time.monotonic() + OUTAGE_S
         while time.monotonic() < ends_at:
             moment(0.5)
             assert supervisor.poll() is None
         assert billing.entries() == Counter()
-        assert billing.done() == down
+        assert billing.done() <= down  # of the last effects the offsets may have come a moment later
         if is_gone:
             target.start()
         else:

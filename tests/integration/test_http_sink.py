@@ -156,7 +156,9 @@ def test_retry_after_is_heard_in_both_forms_and_begins_nothing_more(target: Targ
 def test_a_moments_pause_is_waited_for_by_all_calls_within_the_batch(target: Target) -> None:
     times: list[float] = []
     target.before = lambda _: times.append(time.monotonic())
-    target.fault = once(Fault(status=429, headers={"Retry-After": "1"}))
+    # The second is under way until after the pause is heard of.
+    faults = iter([Fault(status=429, headers={"Retry-After": "1"}), Fault(delay_s=0.4)])
+    target.fault = lambda _: next(faults, Fault())
     with opened(target, concurrency=2) as writer:
         assert apply(writer, *events(*"abcdef")) == ([APPLIED] * 6, [])
     assert len(target.seen) == 7

@@ -87,7 +87,7 @@ def recorded(server: Postgres) -> list[bytes]:
         stream.start(slot, 0, "crm")
         is_over = False
         while not is_over or found[-1][:1] != b"C":
-            data = stream.read(10.0)
+            data = stream.read(60.0)
             assert data is not None, "the server falls silent"
             if isinstance(data, bytes):
                 found.append(data)
