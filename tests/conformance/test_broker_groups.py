@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,8 @@ from broker_world import TIMEOUT_S, World, consume_until, take, values_of
 
 from heddle.broker.log import NEVER_COMMITTED, Consumer, GroupMetadata, Position, Producer
 from heddle.errors import BrokerError, StaleGenerationError
+
+WAIT_S = 8.0
 
 
 def commit_position(producer: Producer, topic: str, position: Position, group: GroupMetadata) -> None:
@@ -49,6 +52,22 @@ def test_nothing_is_delivered_before_start(world: World) -> None:
     assert owner.consume(10, 0.02) == []
     owner.start({1: 0})
     assert values_of(take(owner, 1)) == [b"other partition"]
+
+
+def test_what_came_while_a_batch_was_worked_on_waits_for_no_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = world.topic()
+    world.write(topic, b"1", b"2", b"3")
+    owner = world.owner(topic)
+    owner.start({0: 0})
+    first = next(found for found in (owner.consume(1, 0.0, first_wait_s=1.0) for _ in range(20)) if found)
+    assert values_of(first) == [b"1"]
+    clock = time.monotonic
+    began = clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + WAIT_S)  # the work took so long
+    assert values_of(owner.consume(10, WAIT_S)) == [b"2", b"3"]
+    assert clock() - began < WAIT_S / 2
 
 
 def test_a_foreign_partition_cannot_be_started(world: World) -> None:

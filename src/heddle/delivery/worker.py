@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from operator import itemgetter
 from typing import Protocol
 
 import structlog
@@ -57,7 +56,6 @@ SUMMARY_INTERVAL_S = 10.0
 CLOSE_LIMIT_S = 15.0
 MAX_POLL_INTERVAL_S = 300.0
 HANDSHAKE_LIMIT_S = 240.0  # below max.poll.interval
-_VALUE = itemgetter(Record._fields.index("value"))
 
 
 class _Closable(Protocol):
@@ -422,9 +420,9 @@ class Worker:
 
     def _within_bytes(self, records: list[Record]) -> int:
         """How many of them, at least one, one transaction may hold, so that it stays within memory and time."""
-        if sum(map(len, filter(None, map(_VALUE, records)))) <= self._settings.batch_max_bytes:
+        sizes = [len(record.value or b"") for record in records]
+        if sum(sizes) <= self._settings.batch_max_bytes:
             return len(records)
-        sizes = (len(record.value or b"") for record in records)
         fitting = sum(size <= self._settings.batch_max_bytes for size in accumulate(sizes))
         return max(fitting, 1)
 

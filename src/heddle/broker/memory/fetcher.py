@@ -19,6 +19,7 @@ class Fetcher:
         self._cluster = cluster
         self.topic = ""
         self.positions: dict[int, int] = {}
+        self._returned_s = 0.0
 
     def fill(
         self, max_records: int, max_wait_s: float, serve: Callable[[], bool], first_wait_s: float = FIRST_RECORD_WAIT_S
@@ -27,6 +28,7 @@ class Fetcher:
         if not self._cluster.polls_wait:
             max_wait_s = first_wait_s = 0.0
         records: list[Record] = []
+        since_s = self._returned_s  # what is there has come while the batch before was worked on
         deadline = time.monotonic() + first_wait_s
         while True:
             changed = serve()
@@ -35,9 +37,11 @@ class Fetcher:
             if lost is not None and not records:
                 raise lost
             if is_first and records:
-                deadline = time.monotonic() + max_wait_s
-            left = deadline - time.monotonic()
+                deadline = since_s + max_wait_s
+            since_s = time.monotonic()
+            left = deadline - since_s
             if changed or lost or left <= 0 or len(records) == max_records:
+                self._returned_s = since_s
                 return [record for record in records if record.partition in self.positions]
             self._cluster.changed.wait(min(left, _POLL_S))
 
