@@ -94,8 +94,9 @@ class Target:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:
-        """Nobody answers there any more; open connections are cut."""
-        self._closing.set()
+        """Nobody answers there any more, and nothing has an effect; open connections are cut."""
+        with self._lock:
+            self._closing.set()
         assert self._server is not None
         self._server.shutdown()
         self._server.server_close()
@@ -109,6 +110,8 @@ class Target:
     def serve(self, seen: Seen) -> tuple[Fault, Answer]:
         self.before(seen)
         with self._lock:
+            if self._closing.is_set():  # it was on its way in when the server stopped
+                return Fault(reset=True), (0, {}, b"")
             self.seen.append(seen)
             fault = self.fault(seen)
             if fault.reset or fault.status:
