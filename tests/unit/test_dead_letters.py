@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from heddle.broker.log import Outgoing, Record
+from heddle.contracts import AvroCodec, MemoryRegistry, contract_of
 from heddle.delivery import envelope
 from heddle.delivery.classify import failure_of, fingerprint
 from heddle.delivery.envelope import Envelope, State, entry_key, entry_of, original_of
 from heddle.errors import ContractError, Failure, FailureClass, FormatError
 from heddle.secrets import secret
+from schemas.crm import Deal
 
 ENVELOPE = Envelope("flow", "flow.dlq", "topic-id", "digest")
 
@@ -58,6 +60,17 @@ def test_the_original_is_kept_whole_and_our_headers_are_replaced_on_each_hop() -
     assert headers[envelope.ROOT] == b"/s;root"
     assert b"in broken" in (headers[envelope.STACK] or b"")
     assert (headers[envelope.FORMAT], headers[envelope.ATTEMPTS]) == (b"1", b"1")
+
+
+def test_what_the_engine_itself_found_wrong_with_data_needs_no_stack() -> None:
+    """Path and message say where. Code of the application's, and what a mapping's rules came to, are shown."""
+    reader = AvroCodec(contract_of(Deal), MemoryRegistry([contract_of(Deal)]))
+    _, [found] = reader.decode_batch([b"\x00\x00\x00"])
+    headers = dict(ENVELOPE.failed(record(), found, State.DEAD).headers)
+    assert found.failure_class is FailureClass.CONTRACT
+    assert headers[envelope.MESSAGE]
+    assert envelope.STACK not in headers
+    assert envelope.STACK in dict(dead(record()).headers)
 
 
 def test_a_null_value_is_marked_because_a_null_entry_would_be_its_own_tombstone() -> None:

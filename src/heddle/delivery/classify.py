@@ -6,7 +6,7 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 
 from heddle.delivery.known_errors import known
 from heddle.errors import (
@@ -26,6 +26,7 @@ from heddle.secrets import redact
 MAX_MESSAGE_CHARS = 1_000
 _INDEX = re.compile(r"\[\d+\]")
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
+_ENGINE = (_PACKAGE, "<heddle ")  # and what it has generated
 _NONE: Mapping[type[BaseException], FailureClass] = MappingProxyType({})
 
 # Of several exceptions at once, the first of these decides.
@@ -172,8 +173,18 @@ def fingerprint(failure: Failure) -> str:
 def _application_frame(error: BaseException | None) -> str:
     """`file:function` of the innermost frame outside the engine, without line number: an edit elsewhere in the file
     must not split a group."""
-    if error is None or error.__traceback__ is None:
-        return ""
-    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-    ours = [code for code in codes if not code.co_filename.startswith(_PACKAGE)]
+    ours = [code for code in _codes(error) if not code.co_filename.startswith(_PACKAGE)]
     return f"{Path(ours[-1].co_filename).name}:{ours[-1].co_name}" if ours else ""
+
+
+def is_of_data(failure: Failure) -> bool:
+    """Whether the engine itself found the data at fault. Path and message say where; its own stack would say nothing,
+    and costs more than everything else that is told of a failure."""
+    return isinstance(failure.error, ContractError) and all(
+        code.co_filename.startswith(_ENGINE) for code in _codes(failure.error)
+    )
+
+
+def _codes(error: BaseException | None) -> list[CodeType]:
+    """Of the frames that it came through, the innermost last."""
+    return [] if error is None else [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]

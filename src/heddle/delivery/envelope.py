@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from heddle.broker.log import Outgoing, Record
-from heddle.delivery.classify import fingerprint, message_of
+from heddle.delivery.classify import fingerprint, is_of_data, message_of
 from heddle.delivery.clock import SystemClock
 from heddle.errors import Failure, FailureClass, FormatError
 from heddle.event import LINEAGE, RESERVED_PREFIX, ParsedHeaders, event_time, parse_headers
@@ -161,7 +161,7 @@ class Envelope:
             FINGERPRINT: fingerprint(failure),
             EXCEPTION: "" if error is None else f"{type(error).__module__}.{type(error).__qualname__}",
             MESSAGE: failure.message,
-            STACK: "" if error is None else stack_of(error),
+            STACK: "" if error is None or is_of_data(failure) else stack_of(error),
             ATTEMPTS: str(1 if was is None else was.attempts + 1),
             FIRST_FAILED: first_failed or now,
             LAST_FAILED: now,
