@@ -234,7 +234,7 @@ def main(deliveries: int, runs: int, connections: int) -> None:
         gateway(servers, Path(folder)) as (url, pid),
     ):
         results = [one_run(url, pid, deliveries, connections, run) for run in range(runs)]
-        kept = sum(admin.end_offsets(source.raw_topic, range(PARTITIONS)).values())
+        kept = sum(admin.end_offsets({source.raw_topic: range(PARTITIONS)})[source.raw_topic].values())
         accepted = runs * (deliveries + deliveries // 5)
         if kept != accepted:
             raise SystemExit(f"{accepted} deliveries were accepted, the topic holds {kept}")

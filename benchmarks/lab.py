@@ -155,7 +155,7 @@ class Lab:
         return result
 
     def target_ends(self) -> dict[int, int]:
-        return self.broker.admin().end_offsets(TARGET, range(TARGET_PARTITIONS))
+        return self.broker.admin().end_offsets({TARGET: range(TARGET_PARTITIONS)})[TARGET]
 
     def written_since(self, starts: Mapping[int, int]) -> list[Record]:
         """Committed records of the target topic from these offsets on."""
@@ -171,7 +171,7 @@ class Lab:
     def drained(self, job: Job, processes: Sequence[subprocess.Popen[str]]) -> None:
         """Wait until all that is in the job's topic is committed."""
         admin, partitions = self.broker.admin(), range(job.partitions)
-        ends = admin.end_offsets(job.topic, partitions)
+        ends = admin.end_offsets({job.topic: partitions})[job.topic]
         self.until(
             lambda: {p: at.offset for p, at in admin.group_positions(job.name, job.topic, partitions).items()} == ends,
             processes,

@@ -178,7 +178,7 @@ def _killed(lab: Lab, side: Side, records: int) -> Result:
     job = lab.job(side, topic, batch=500, instances=2)
     admin, starts = lab.broker.admin(), lab.target_ends()
     victim, survivor = processes = [lab.start(side, replace(job, instance=number)) for number in range(2)]
-    lab.until(lambda: admin.group_members(job.name) == 2, processes, "two members of the group")
+    lab.until(lambda: admin.group_members([job.name]) == {job.name: 2}, processes, "two members of the group")
     loading = threading.Thread(target=lab.load, args=(topic, records))
     loading.start()
     lab.until(lambda: _through(lab, starts) > records // 3, processes, "a third of the outputs")

@@ -63,7 +63,7 @@ def baseline(broker: KafkaBroker, subscriptions: Iterable[Subscription]) -> Base
     admin = broker.admin()
     try:
         topics = admin.topics(names)
-        ends = {name: admin.end_offsets(name, range(topics[name].partitions)) for name in names}
+        ends = admin.end_offsets({name: range(topics[name].partitions) for name in names})
     finally:
         admin.close()
     rows = subscription_lag(broker, subscriptions)

@@ -89,4 +89,4 @@ def _ends(broker: KafkaBroker) -> Ends:
     topics = [topic_of(cls) for cls in source.emits]
     with closing(broker.admin()) as admin:
         partitions = {name: range(topic.partitions) for name, topic in admin.topics(topics).items()}
-        return {name: admin.end_offsets(name, numbers) for name, numbers in partitions.items()}
+        return admin.end_offsets(partitions)

@@ -160,7 +160,7 @@ class PaymentsPlayer(threading.Thread):
     async def _play(self) -> None:
         topic = contract_of(Invoice).topic
         admin, reader = self._broker.admin(), self._broker.reader()
-        ends = admin.end_offsets(topic, range(admin.topics([topic])[topic].partitions))
+        ends = admin.end_offsets({topic: range(admin.topics([topic])[topic].partitions)})[topic]
         reader.assign(topic, ends)
         self.listening.set()
         try:

@@ -92,6 +92,16 @@ class Scene:
         self._feeder = self.broker.producer(f"{self.name}-feeder")
         self._feeder.init(30)
 
+    def members(self, group: str = "") -> int:
+        """Of the subscription's group, or of another one."""
+        group = group or self.subscription.group
+        return self.admin.group_members([group])[group]
+
+    def ends(self, topic: str = "") -> dict[int, int]:
+        """Last stable offsets of the subscription's topic, or of another one with as many partitions."""
+        topic = topic or self.subscription.topic
+        return self.admin.end_offsets({topic: range(self.partitions)})[topic]
+
     def close(self) -> None:
         self._feeder.close()
         self.admin.close()
@@ -265,6 +275,16 @@ class Driven:
             if holds():
                 return
             assert time.monotonic() < deadline, "not in time"
+
+    def members(self, group: str = "") -> int:
+        """Of the subscription's group, or of another one."""
+        group = group or self.subscription.group
+        return self.admin.group_members([group])[group]
+
+    def ends(self, topic: str = "") -> dict[int, int]:
+        """Last stable offsets of the subscription's topic, or of another one with as many partitions."""
+        topic = topic or self.subscription.topic
+        return self.admin.end_offsets({topic: range(self.partitions)})[topic]
 
     def close(self) -> None:
         self.worker.close()

@@ -107,10 +107,8 @@ class DlqScene:
         """Where the output, dead-letter, command and audit topics end."""
         subscription = self.subscription
         topics = (*subscription.writes, subscription.dead_letter_topic, subscription.command_topic)
-        found = [
-            self.world.admin.end_offsets(topic, range(PARTITIONS)) for topic in (*topics, subscription.audit_topic)
-        ]
-        return [offset for offsets in found for offset in offsets.values()]
+        found = self.world.admin.end_offsets(dict.fromkeys((*topics, subscription.audit_topic), range(PARTITIONS)))
+        return [offset for offsets in found.values() for offset in offsets.values()]
 
     def park(self, *entries: tuple[int, str | None, State, bytes], partition: int = 0, topic_id: str = "") -> None:
         """(offset, key, state, body) as its owner would have written them."""

@@ -43,4 +43,4 @@ def commit(world: World, scene: Scene, positions: dict[int, Position]) -> None:
     producer.commit(TIMEOUT_S)
     consumer.close()
     eventually(lambda: positions.items() <= scene.positions().items(), "committed")
-    eventually(lambda: not scene.admin.group_members(scene.subscription.group), "the group is empty")
+    eventually(lambda: not scene.members(), "the group is empty")

@@ -23,7 +23,7 @@ def test_topics_are_described_as_declared(world: World) -> None:
     assert state.topic_id
     world.admin.alter_topic(name, {"retention.ms": "70000"})
     assert world.admin.topics([name])[name].config == {"retention.ms": "70000", "cleanup.policy": "compact"}
-    assert world.admin.end_offsets(name, range(3)) == {0: 0, 1: 0, 2: 0}
+    assert world.admin.end_offsets({name: range(3)}) == {name: {0: 0, 1: 0, 2: 0}}
     assert world.admin.broker_count() == 1
 
 
@@ -44,7 +44,10 @@ def test_nothing_asked_nothing_answered(world: World) -> None:
     assert world.admin.topics([]) == {}
     world.admin.create_topics([])
     world.admin.delete_topics([])
-    assert world.admin.end_offsets(world.topic(), []) == {}
+    assert world.admin.end_offsets({}) == {}
+    topic = world.topic()
+    assert world.admin.end_offsets({topic: []}) == {topic: {}}
+    assert world.admin.group_members([]) == {}
 
 
 def test_a_topic_exists_once(world: World) -> None:
@@ -61,7 +64,7 @@ def test_a_topic_that_is_made_again_has_another_id(world: World, until: Callable
     until(lambda: topic not in world.admin.topics([topic]))
     world.admin.create_topics([TopicSpec(topic, 1)])
     assert world.admin.topics([topic])[topic].topic_id != before
-    assert world.admin.end_offsets(topic, [0]) == {0: 0}
+    assert world.admin.end_offsets({topic: [0]}) == {topic: {0: 0}}
 
 
 def test_topic_ids_can_stand_in_names_of_entries(world: World) -> None:
@@ -74,7 +77,7 @@ def test_topic_ids_can_stand_in_names_of_entries(world: World) -> None:
 
 def test_an_unknown_topic_has_no_end(world: World) -> None:
     with pytest.raises(BrokerError):
-        world.admin.end_offsets(world.name("absent"), [0])
+        world.admin.end_offsets({world.topic(): [0], world.name("absent"): [0]})
     with pytest.raises(BrokerError):
         world.admin.alter_topic(world.name("absent"), {"retention.ms": "1"})
     with pytest.raises(BrokerError):
@@ -83,5 +86,5 @@ def test_an_unknown_topic_has_no_end(world: World) -> None:
 
 def test_an_unknown_group_has_no_members_and_no_positions(world: World) -> None:
     topic, group = world.topic(), world.name("g")
-    assert world.admin.group_members(group) == 0
+    assert world.admin.group_members([group]) == {group: 0}
     assert world.admin.group_positions(group, topic, [0]) == {0: Position(NEVER_COMMITTED)}

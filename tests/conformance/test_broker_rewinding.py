@@ -41,9 +41,9 @@ def test_a_stopped_groups_positions_go_back_and_forth(world: World) -> None:
     worker, producer = only_member(world, topic, group), world.producer()
     move(producer, topic, all_positions(3, "worked"), worker.group_metadata(), audit)
     worker.close()
-    assert world.admin.group_members(group) == 0
+    assert world.admin.group_members([group]) == {group: 0}
     rewinder = only_member(world, topic, group)
-    assert world.admin.group_members(group) == 1
+    assert world.admin.group_members([group]) == {group: 1}
     assert rewinder.committed(range(PARTITIONS), TIMEOUT_S) == all_positions(3, "worked")
     for offset, note in ((0, "back"), (2, "forth"), (1, "back")):
         move(producer, topic, all_positions(offset, note), rewinder.group_metadata(), audit)

@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from broker_world import TIMEOUT_S, World, take, values_of
+from broker_world import TIMEOUT_S, KafkaWorld, World, take, values_of
 
-from heddle.broker.log import NEVER_COMMITTED, Outgoing, Position, Producer
+from heddle.broker.kafka import KafkaBroker
+from heddle.broker.log import NEVER_COMMITTED, Outgoing, OutgoingBatch, Position, Producer
 from heddle.errors import BrokerDownError, BrokerError, FencedError, StaleGenerationError, TransactionExpiredError
+from heddle.settings import Settings
 
 Until = Callable[..., None]
 
 
-def commit(producer: Producer, *records: Outgoing) -> None:
+def commit(producer: Producer, *records: Outgoing | OutgoingBatch) -> None:
     producer.begin()
     producer.produce(records)
     producer.commit(TIMEOUT_S)
@@ -44,7 +46,7 @@ def test_an_aborted_transaction_is_never_seen_and_leaves_a_gap(world: World, unt
     commit(producer, Outgoing(topic, b"k", b"kept"))
     (kept,) = world.read(topic)
     assert (kept.value, kept.offset) == (b"kept", 2)
-    assert world.admin.end_offsets(topic, [0]) == {0: 4}
+    assert world.admin.end_offsets({topic: [0]}) == {topic: {0: 4}}
 
 
 def test_an_open_transaction_holds_back_what_follows_it(world: World, until: Until) -> None:
@@ -55,7 +57,7 @@ def test_an_open_transaction_holds_back_what_follows_it(world: World, until: Unt
     until(lambda: world.written(topic) == 3)
     world.write(topic, b"after", wait=False)
     assert reader.last_stable_offset(topic, 0, TIMEOUT_S) == 2
-    assert world.admin.end_offsets(topic, [0]) == {0: 2}
+    assert world.admin.end_offsets({topic: [0]}) == {topic: {0: 2}}
     assert world.owner(topic).watermarks(0, TIMEOUT_S) == (0, 2)
     assert values_of(reader.read_range(topic, 0, TIMEOUT_S)) == [b"before"]
     with pytest.raises(BrokerDownError):
@@ -188,6 +190,39 @@ def test_a_record_too_large_for_its_topic_is_refused(world: World) -> None:
     assert world.values(other) == []
 
 
+def test_a_batch_by_columns_is_as_its_records_one_by_one(world: World) -> None:
+    """What has no headers is left out; an empty list is none the less a record. All keep their order."""
+    topic = world.topic()
+    batch = OutgoingBatch(topic, [b"a", b"b", b"c", None], [b"1", b"left out", None, b"4"], [[("x", b"1")], None, [], []])
+    commit(world.producer(), Outgoing(topic, b"k", b"0"), batch, Outgoing(topic, b"k", b"5"), batch.part(0, 2))
+    read = [(record.key, record.value, record.headers) for record in world.read(topic)]
+    first = (b"a", b"1", [("x", b"1")])
+    assert read == [(b"k", b"0", []), first, (b"c", None, []), (None, b"4", []), (b"k", b"5", []), first]
+
+
+def test_a_record_of_a_batch_that_is_too_large_is_named_as_any(world: World) -> None:
+    small = world.topic(max_message_bytes="20000")
+    producer = world.producer()
+    with pytest.raises(BrokerError, match=rf"3\d{{4}} bytes to {small}"):
+        commit(producer, OutgoingBatch(small, [b"k", b"k"], [b"fits", b"x" * 30_000], [[], []]))
+    producer.abort(TIMEOUT_S)
+
+
+@pytest.mark.stack
+def test_what_the_local_queue_has_no_room_for_waits_for_room(kafka_world: KafkaWorld, stack: object) -> None:
+    topic, settings = kafka_world.topic(), {"queue.buffering.max.messages": "10"}
+    tight = KafkaBroker(Settings(bootstrap_servers=kafka_world.bootstrap_servers, local=True, kafka=settings))
+    producer, values = tight.producer(kafka_world.name("tx")), [b"%d" % number for number in range(60)]
+    producer.init(TIMEOUT_S)
+    commit(
+        producer,
+        *(Outgoing(topic, b"k", value) for value in values[:30]),
+        OutgoingBatch(topic, [b"k"] * 30, values[30:], [[("x", b"1")]] * 30),
+    )
+    producer.close()
+    assert kafka_world.values(topic) == values
+
+
 def test_a_topic_may_take_larger_records_than_usual(world: World) -> None:
     large = world.topic(max_message_bytes="4000000")
     world.write(large, b"x" * 3_000_000)
@@ -209,7 +244,9 @@ def test_a_transaction_past_its_time_out_is_over(world: World, until: Until) -> 
     producer.produce([Outgoing(topic, b"k", b"late")])
     producer.send_offsets(topic, {0: Position(1)}, world.owner(topic, group).group_metadata())
     short.outlive_transaction()
-    until(lambda: world.admin.end_offsets(topic, [0])[0] == 2)  # the record, and the marker that ended its transaction
+    until(
+        lambda: world.admin.end_offsets({topic: [0]})[topic][0] == 2
+    )  # the record, and the marker that ended its transaction
     with pytest.raises(TransactionExpiredError, match="time-out"):
         producer.commit(TIMEOUT_S)
     assert world.values(topic) == []

@@ -284,7 +284,7 @@ def test_the_handshake_waits_for_a_former_owners_commit_before_it_restores_gates
     scene.feed(("a", "held"))
     step = scene.step()
     successor = Running(scene.worker(step))
-    eventually(lambda: scene.admin.group_members(scene.subscription.group) == 1, "the successor joined")
+    eventually(lambda: scene.members() == 1, "the successor joined")
     assert scene.counts().total == 0
     former.commit(30)
     scene.settled(1)

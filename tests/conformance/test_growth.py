@@ -45,7 +45,7 @@ def test_workers_stop_with_an_explanation_and_entries_stay_where_they_are(world:
     assert "has grown beyond 2 partitions" in str(error)
     assert "heddle plan" in error.hint
 
-    eventually(lambda: not scene.admin.group_members(scene.subscription.group), "the group is empty")
+    eventually(lambda: not scene.members(), "the group is empty")
     write(world, [Outgoing(scene.subscription.topic, b"a", b"overtaking", partition=3)])
     refused = Running(scene.worker(scene.step())).ended()
     assert isinstance(refused, UsageError)

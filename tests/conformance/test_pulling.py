@@ -309,4 +309,4 @@ def test_it_leaves_cleanly(pulling: Pulling) -> None:
     assert second._metadata is not None
     assert second._metadata.started == 1
     second.close()
-    eventually(lambda: pulling.scene.admin.group_members(f"{pulling.scene.name}.pull") == 0, "the group is empty")
+    eventually(lambda: pulling.scene.members(f"{pulling.scene.name}.pull") == 0, "the group is empty")

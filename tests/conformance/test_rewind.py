@@ -64,7 +64,7 @@ def fill(scene: Scene, partition: int, count: int) -> int:
         scene.feed((f"k{number}", f"v{number}"), partition=partition)
     topic = scene.subscription.topic
     end = 2 * count  # a record and a marker each
-    eventually(lambda: scene.admin.end_offsets(topic, [partition])[partition] == end, "visible")
+    eventually(lambda: scene.ends(topic)[partition] == end, "visible")
     return end
 
 
@@ -216,7 +216,7 @@ def rewind(scene: Scene, to: str, order: Mandate, broker: Broker | None = None, 
 
 
 def stopped(scene: Scene) -> None:
-    eventually(lambda: not scene.admin.group_members(scene.subscription.group), "the group is empty")
+    eventually(lambda: not scene.members(), "the group is empty")
 
 
 def settled_by_a_worker(scene: Scene, step: NoFence, count: int) -> None:
@@ -323,7 +323,7 @@ def test_a_worker_that_starts_while_we_join_is_left_alone(world: World, scene: S
         def start(_: object) -> None:
             stack.enter_context(running(rival))
             ours = isinstance(world, KafkaWorld)  # a member as soon as it is made; in memory, once it is asked
-            eventually(lambda: scene.admin.group_members(scene.subscription.group) > ours, "joined")
+            eventually(lambda: scene.members() > ours, "joined")
 
         with pytest.raises(StillRunningError):
             rewind(scene, "earliest", ada, cast(Broker, Racing(scene.broker, "consumer", start)))
@@ -402,7 +402,7 @@ def test_a_partition_that_never_began_begins_where_it_is_told(scene_of: MakeScen
     scene = scene_of(start="latest")
     scene.feed(("a", "one"))
     scene.feed(("b", "two"), partition=1)
-    eventually(lambda: set(scene.admin.end_offsets(scene.subscription.topic, [0, 1]).values()) == {2}, "visible")
+    eventually(lambda: set(scene.ends().values()) == {2}, "visible")
     rewind(scene, "0=0", ada)
     with running(scene.worker(scene.step())):
         scene.settled(1)

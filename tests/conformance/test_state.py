@@ -62,16 +62,16 @@ def test_a_group_that_never_committed_is_behind_what_the_log_still_has(world: Wo
     scene = scene_of(partitions=1)
     for i in range(3):
         scene.feed(*[(f"{i}{n}", "v") for n in range(100)])
-    eventually(lambda: scene.admin.end_offsets(scene.subscription.topic, [0])[0] >= 300, "visible")
+    eventually(lambda: scene.ends()[0] >= 300, "visible")
     world.delete_before(scene.subscription.topic, 0, 250)
-    expected = scene.admin.end_offsets(scene.subscription.topic, [0])[0] - 250
+    expected = scene.ends()[0] - 250
     assert expected - 3 <= lag_of(scene).lag <= expected
 
 
 def test_a_group_that_begins_at_the_end_is_not_behind_before_it_began(scene_of: MakeScene) -> None:
     scene = scene_of(start="latest", partitions=1)
     scene.feed(("a", "one"), ("b", "two"))
-    eventually(lambda: scene.admin.end_offsets(scene.subscription.topic, [0])[0] >= 2, "visible")
+    eventually(lambda: scene.ends()[0] >= 2, "visible")
     assert lag_of(scene).lag == 0
 
 
@@ -112,9 +112,10 @@ def test_counting_stops_in_time_and_says_so(world: World, scene: Scene) -> None:
     park(world, scene, *range(1_200))
     with closing(scene.broker.reader()) as reader:
         topic = scene.subscription.dead_letter_topic
-        few = count_unresolved(scene.admin, reader, topic, scene.partitions, Effort(400, 60))
-        hasty = count_unresolved(scene.admin, reader, topic, scene.partitions, Effort(5_000, 0))
-        whole = count_unresolved(scene.admin, reader, topic, scene.partitions)
+        partitions = {topic: scene.partitions}
+        few = count_unresolved(scene.admin, reader, partitions, Effort(400, 60))[topic]
+        hasty = count_unresolved(scene.admin, reader, partitions, Effort(5_000, 0))[topic]
+        whole = count_unresolved(scene.admin, reader, partitions)[topic]
     assert not few.complete
     assert not hasty.complete
     assert 400 <= few.total < 1_200

@@ -60,7 +60,7 @@ class Watch:
         return not any(suspicions) and self.lag(name) == 0
 
     def members(self, name: str) -> int:
-        return self._admin.group_members(name)
+        return self._admin.group_members([name])[name]
 
     def lag(self, name: str) -> int:
         rows = subscription_lag(self.broker, [s for s in self._app.subscriptions if s.name == name])

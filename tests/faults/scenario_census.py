@@ -93,7 +93,7 @@ def _read(ground: Ground, reader: Reader, subscription: Subscription) -> Of:
     admin = ground.broker.admin()
     try:
         positions = admin.group_positions(subscription.group, subscription.topic, partitions)
-        ends = admin.end_offsets(subscription.topic, partitions)
+        ends = admin.end_offsets({subscription.topic: partitions})[subscription.topic]
     finally:
         admin.close()
     return Of(

@@ -233,7 +233,7 @@ def operate(settings: Settings) -> None:
     broker = KafkaBroker(settings)
     with closing(broker.admin()) as admin, closing(broker.reader()) as reader:
         admin.topics([FLOW.topic, FLOW.dead_letter_topic, FLOW.audit_topic])
-        admin.group_members(FLOW.group)
+        admin.group_members([FLOW.group])
         for topic in OWN_TOPICS:
             reader.read_range(topic, 0, TIMEOUT_S)
     produce(settings, FLOW.command_topic, f"heddle-operator.{uuid.uuid4().hex}")

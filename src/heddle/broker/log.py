@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -45,6 +46,35 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: Headers = ()
     partition: int = ANY_PARTITION
+
+
+class OutgoingBatch(NamedTuple):
+    """Records to append to one topic, a list for each field: an object less for every record than as `Outgoing`. All
+    lists are as long as each other; where `headers` holds None there is no record."""
+
+    topic: str
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[list[tuple[str, bytes | None]] | None]
+
+    def at(self, place: int) -> list[Outgoing]:
+        """The record there, if there is one."""
+        headers = self.headers[place]
+        return [] if headers is None else [Outgoing(self.topic, self.keys[place], self.values[place], headers)]
+
+    def part(self, start: int, stop: int) -> OutgoingBatch:
+        """Those places, as a slice has them."""
+        places = slice(start, stop)
+        return OutgoingBatch(self.topic, self.keys[places], self.values[places], self.headers[places])
+
+
+def one_by_one(records: Iterable[Outgoing | OutgoingBatch]) -> Iterator[Outgoing]:
+    """All of them as `Outgoing`, in order."""
+    for each in records:
+        if isinstance(each, Outgoing):
+            yield each
+        else:
+            yield from chain.from_iterable(map(each.at, range(len(each.headers))))
 
 
 class Position(NamedTuple):
@@ -205,7 +235,7 @@ class Producer(Protocol):
 
     def begin(self) -> None: ...
 
-    def produce(self, records: Iterable[Outgoing]) -> None:
+    def produce(self, records: Iterable[Outgoing | OutgoingBatch]) -> None:
         """Queue inside the open transaction; a failed delivery surfaces at `commit`.
 
         For a record that the log will not take (too large: the message names topic and size) `BrokerError` is raised
@@ -255,14 +285,15 @@ class Admin(Protocol):
 
     def broker_count(self) -> int: ...
 
-    def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Last stable offsets."""
+    def end_offsets(self, partitions: Mapping[str, Iterable[int]]) -> dict[str, dict[int, int]]:
+        """Last stable offsets by topic and partition, all asked for at once. `BrokerError` when one is not there."""
 
     def group_positions(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Position]:
         """Committed positions as they stand: waits for no transaction, so that one whose commit has just been
         acknowledged may not show yet (seen). `Consumer.committed` waits."""
 
-    def group_members(self, group: str) -> int: ...
+    def group_members(self, groups: Iterable[str]) -> dict[str, int]:
+        """How many members each group has, all asked for at once; 0 for one that was never there."""
 
     def close(self) -> None: ...
 

@@ -29,12 +29,13 @@ class DeadLetterTopics:
         """Unresolved entries whose partition numbers are those of `topic`: `ledger.dlq holds 12 dead`."""
         concerned = [s for s in self._subscriptions if topic in (s.topic, *_own_topics(s))]
         found = self._admin.topics(subscription.dead_letter_topic for subscription in concerned)
-        held = []
-        for name, state in sorted(found.items()):
-            unresolved = count_unresolved(self._admin, self._reader, name, state.partitions, THOROUGH)
-            if unresolved:
-                held.append(f"{name} holds {unresolved if unresolved.total else unresolved.unreadable}")
-        return held
+        partitions = {name: state.partitions for name, state in sorted(found.items())}
+        counted = count_unresolved(self._admin, self._reader, partitions, THOROUGH)
+        return [
+            f"{name} holds {unresolved if unresolved.total else unresolved.unreadable}"
+            for name, unresolved in counted.items()
+            if unresolved
+        ]
 
     def orphans(self, own_topics: Iterable[str]) -> list[Orphan]:
         return find_orphans(self._admin, self._reader, self._subscriptions, own_topics, THOROUGH)

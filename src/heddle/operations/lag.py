@@ -43,7 +43,7 @@ def subscription_lag(broker: Broker, subscriptions: Iterable[Subscription]) -> l
 def lag_of(admin: Admin, reader: Reader, subscription: Subscription, partitions: int) -> SubscriptionLag:
     """Of a subscription whose topic exists, with that many partitions."""
     numbers = range(partitions)
-    ends = admin.end_offsets(subscription.topic, numbers)
+    ends = admin.end_offsets({subscription.topic: numbers})[subscription.topic]
     positions = admin.group_positions(subscription.group, subscription.topic, numbers)
     markers, unreadable = _markers(positions)
     known = max((marker.partitions for marker in markers.values()), default=0)
@@ -59,7 +59,7 @@ def lag_of(admin: Admin, reader: Reader, subscription: Subscription, partitions:
         subscription.topic,
         partitions,
         lag,
-        admin.group_members(subscription.group),
+        admin.group_members([subscription.group])[subscription.group],
         sum((marker.counts for marker in markers.values()), Counts()),
         unreadable=unreadable,
         entry_counts=sum((marker.entry_counts for marker in markers.values()), Counts()),

@@ -63,13 +63,16 @@ def find_orphans(
     `own_topics`: all that the project declares. What is in a format of other programs is left alone."""
     declared = {subscription.dead_letter_topic for subscription in subscriptions}
     own = set(own_topics)
-    candidates = [name for name in admin.topic_names() if name.endswith(SUFFIX) and name not in declared]
-    found = []
-    for name, topic in sorted(admin.topics(candidates).items()):
-        subscription = name.removesuffix(SUFFIX)
-        if admin.group_members(subscription):
-            continue
-        unresolved = count_unresolved(admin, reader, name, topic.partitions, effort)
-        if unresolved and unresolved.reads:
-            found.append(Orphan(subscription, name, unresolved, unresolved.reads in own))
-    return found
+    foreign = [name for name in admin.topic_names() if name.endswith(SUFFIX) and name not in declared]
+    members = admin.group_members(map(_subscription, foreign))
+    unread = admin.topics(name for name in foreign if not members[_subscription(name)])
+    counted = count_unresolved(admin, reader, {name: topic.partitions for name, topic in unread.items()}, effort)
+    return [
+        Orphan(_subscription(name), name, unresolved, unresolved.reads in own)
+        for name, unresolved in sorted(counted.items())
+        if unresolved and unresolved.reads
+    ]
+
+
+def _subscription(dead_letter_topic: str) -> str:
+    return dead_letter_topic.removesuffix(SUFFIX)

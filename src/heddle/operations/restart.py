@@ -17,7 +17,7 @@ def restart_source(source: PulledSource, broker: Broker) -> None:
     """Raises `StillRunningError` while the source runs."""
     group = f"{source.name}.pull"
     with closing(broker.admin()) as admin:
-        if admin.group_members(group):
+        if admin.group_members([group])[group]:
             raise StillRunningError(f"{source.name} runs", hint="stop it first: it would go on at its old position")
     with closing(broker.producer(f"{group}.restart")) as producer:
         producer.init(TIMEOUT_S)

@@ -133,7 +133,7 @@ def plan_rewind(
         bounds = tuple(bounds)
         _check_bounds(moves, bounds)
         moves = tuple(_with_entries(admin, reader, subscription, topic, moves))
-        members = admin.group_members(subscription.group)
+        members = admin.group_members([subscription.group])[subscription.group]
     horizon_ms = int((now or datetime.now(UTC)).timestamp() * 1000) - MARKER_LIFETIME_MS
     notes = tuple(_notes(subscription, moves, bounds, horizon_ms)) if moves else ()
     return RewindPlan(subscription.name, topic.name, topic.topic_id, topic.partitions, moves, bounds, members, notes)
@@ -169,7 +169,7 @@ def _moves(
 ) -> tuple[Move, ...]:
     """Of the partitions that do not stay where they are."""
     numbers = list(range(topic.partitions) if to.offsets is None else sorted(to.offsets))
-    ends = admin.end_offsets(topic.name, numbers)
+    ends = admin.end_offsets({topic.name: numbers})[topic.name]
     positions = admin.group_positions(subscription.group, topic.name, numbers)
     moves = []
     for partition in numbers:

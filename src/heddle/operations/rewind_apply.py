@@ -64,7 +64,7 @@ def apply_rewind(
     nothing was changed then. `AuthError` for a key that does not count."""
     signed = _signed(plan, mandate)
     with closing(broker.admin()) as admin, closing(broker.reader()) as reader:
-        if admin.group_members(subscription.group):  # before we make a consumer: it joins by itself
+        if _members(admin, subscription):  # before we make a consumer: it joins by itself
             raise _still_running(subscription)
         with closing(broker.consumer(subscription.group, subscription.topic)) as consumer:
             _join(admin, consumer, subscription, range(plan.partitions), join_timeout_s)
@@ -90,8 +90,12 @@ def _join(admin: Admin, consumer: Consumer, subscription: Subscription, everythi
     deadline = time.monotonic() + timeout_s
     while consumer.assignment() != frozenset(everything):
         consumer.consume(1, 0.0, first_wait_s=_POLL_S)
-        if admin.group_members(subscription.group) > 1 or time.monotonic() > deadline:
+        if _members(admin, subscription) > 1 or time.monotonic() > deadline:
             raise _still_running(subscription)
+
+
+def _members(admin: Admin, subscription: Subscription) -> int:
+    return admin.group_members([subscription.group])[subscription.group]
 
 
 def _still_running(subscription: Subscription) -> StillRunningError:

@@ -143,7 +143,7 @@ def _state(admin: Admin, reader: Reader, subscription: Subscription) -> Subscrip
     dead_letters = topics.get(subscription.dead_letter_topic)
     unresolved = Unresolved()
     if dead_letters is not None:
-        unresolved = count_unresolved(admin, reader, dead_letters.name, dead_letters.partitions)
+        (unresolved,) = count_unresolved(admin, reader, {dead_letters.name: dead_letters.partitions}).values()
     audit = topics.get(subscription.audit_topic)
     pauses: tuple[Pause, ...] | None = ()
     if audit is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -68,12 +68,19 @@ class Unresolved:
         }
 
 
-def count_unresolved(admin: Admin, reader: Reader, topic: str, partitions: int, effort: Effort = QUICK) -> Unresolved:
-    """Of a dead-letter topic."""
-    ends = {partition: end for partition, end in admin.end_offsets(topic, range(partitions)).items() if end}
-    each = max(effort.max_records // (len(ends) or 1), _MIN_RECORDS_PER_PARTITION)
+def count_unresolved(
+    admin: Admin, reader: Reader, partitions: Mapping[str, int], effort: Effort = QUICK
+) -> dict[str, Unresolved]:
+    """Of each of these dead-letter topics, which have so many partitions. `effort` is for each topic: one that holds
+    nothing costs none, however many there are."""
+    ends = admin.end_offsets({topic: range(count) for topic, count in partitions.items()})
+    return {topic: _count(reader, topic, [p for p, end in ends[topic].items() if end], effort) for topic in partitions}
+
+
+def _count(reader: Reader, topic: str, partitions: Sequence[int], effort: Effort) -> Unresolved:
+    each = max(effort.max_records // (len(partitions) or 1), _MIN_RECORDS_PER_PARTITION)
     counting, deadline = _Counting(), time.monotonic() + effort.time_s
-    for partition in ends:
+    for partition in partitions:
         read = 0
         for found in newest_of_partition(reader, topic, partition):
             counting.add(found.records)

@@ -113,16 +113,20 @@ class KafkaAdmin:
         with translated("describing the cluster", self._reasons):
             return len(self._result(self._client.describe_cluster(request_timeout=_TIMEOUT_S)).nodes)
 
-    def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    def end_offsets(self, partitions: Mapping[str, Iterable[int]]) -> dict[str, dict[int, int]]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(topic, partition): latest for partition in partitions}
+        found: dict[str, dict[int, int]] = {topic: {} for topic in partitions}
+        wanted = {TopicPartition(topic, number): latest for topic in found for number in partitions[topic]}
         if not wanted:
-            return {}
-        with translated(f"offsets of {topic}", self._reasons):
+            return found
+        with translated("offsets of topics", self._reasons):
             futures = self._client.list_offsets(
                 wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_TIMEOUT_S
             )
-            return {partition.partition: self._result(future).offset for partition, future in futures.items()}
+        for place, future in futures.items():
+            with translated(f"offsets of {place.topic}", self._reasons):
+                found[place.topic][place.partition] = self._result(future).offset
+        return found
 
     def group_positions(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Position]:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
@@ -133,11 +137,17 @@ class KafkaAdmin:
             future = self._client.list_consumer_group_offsets(request, request_timeout=_TIMEOUT_S)[group]
             return {p.partition: _position(p) for p in self._result(future).topic_partitions}
 
-    def group_members(self, group: str) -> int:
-        with translated(f"describing group {group}", self._reasons):
-            future = self._client.describe_consumer_groups([group], request_timeout=_TIMEOUT_S)[group]
-            description = self._known(future, KafkaError.GROUP_ID_NOT_FOUND)
-            return 0 if description is None else len(description.members)
+    def group_members(self, groups: Iterable[str]) -> dict[str, int]:
+        wanted, found = sorted(set(groups)), {}
+        if not wanted:
+            return {}
+        with translated("describing groups", self._reasons):
+            futures = self._client.describe_consumer_groups(wanted, request_timeout=_TIMEOUT_S)
+        for group, future in futures.items():
+            with translated(f"describing group {group}", self._reasons):
+                description = self._known(future, KafkaError.GROUP_ID_NOT_FOUND)
+            found[group] = 0 if description is None else len(description.members)
+        return found
 
     def close(self) -> None:
         """librdkafka ends with the last reference to it."""

@@ -42,17 +42,20 @@ class MemoryAdmin:
     def broker_count(self) -> int:
         return 1
 
-    def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    def end_offsets(self, partitions: Mapping[str, Iterable[int]]) -> dict[str, dict[int, int]]:
         with self._cluster.changed:
-            return {partition: self._cluster.partition(topic, partition).last_stable for partition in partitions}
+            return {
+                topic: {number: self._cluster.partition(topic, number).last_stable for number in numbers}
+                for topic, numbers in partitions.items()
+            }
 
     def group_positions(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Position]:
         with self._cluster.changed:
             return {partition: self._cluster.group(group).position(topic, partition) for partition in partitions}
 
-    def group_members(self, group: str) -> int:
+    def group_members(self, groups: Iterable[str]) -> dict[str, int]:
         with self._cluster.changed:
-            return len(self._cluster.group(group).members)
+            return {group: len(self._cluster.group(group).members) for group in groups}
 
     def close(self) -> None:
         """Nothing to give back."""

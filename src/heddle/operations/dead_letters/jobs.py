@@ -181,7 +181,8 @@ def state_of(job: Job, receipt: Receipt, workers: int, now_ms: int) -> JobState:
 
 
 def workers_of(admin: Admin, shelf: Shelf) -> int:
-    return admin.group_members(shelf.subscription.group)
+    group = shelf.subscription.group
+    return admin.group_members([group])[group]
 
 
 def empty_receipt(job: Job, shelf: Shelf) -> Receipt:

@@ -28,7 +28,8 @@ class Trail:
     @staticmethod
     def from_now_on(admin: Admin, reader: Reader, shelf: Shelf) -> Trail:
         """Take it before the job is sent."""
-        return Trail(reader, shelf, admin.end_offsets(shelf.subscription.audit_topic, range(shelf.partitions)))
+        topic = shelf.subscription.audit_topic
+        return Trail(reader, shelf, admin.end_offsets({topic: range(shelf.partitions)})[topic])
 
     def feed(self, receipt: Receipt, max_wait_s: float) -> bool:
         """Whether anything about the job came."""
