@@ -117,4 +117,5 @@ def test_a_limit_that_cannot_be_is_refused() -> None:
     ],
 )
 def test_announcements(headers: dict[str, str], told: tuple[str, str] | None) -> None:
-    assert notice_of(headers) == told
+    notice = notice_of(headers)
+    assert (None if notice is None else notice.dates) == told

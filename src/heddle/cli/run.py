@@ -17,6 +17,7 @@ from heddle.operations.work import work
 from heddle.project import Project, load_project
 from heddle.settings import Settings, load_settings, need
 from heddle.sources.webhook import WebhookSource
+from heddle.telemetry.export import exported_metrics
 from heddle.telemetry.logs import configure_logs
 
 GATEWAY = "gateway"
@@ -53,6 +54,11 @@ def worker(name: str, instance: Instance = None) -> None:
     die_with_parent()
     project, settings = _loaded(instance)
     configure_logs(settings, component=name)
+    with exported_metrics(project.name, name, settings.instance):
+        _run(name, project, settings)
+
+
+def _run(name: str, project: Project, settings: Settings) -> None:
     if name == GATEWAY:
         from heddle.sources.gateway import run_gateway  # the HTTP server is for this one process
 

@@ -80,6 +80,7 @@ class PullWorker:
         self._puller: Puller | None = None
         self._confirmed = b""
         self._has_led = self._doubts = False
+        self._totals = Counts()
         self._delays = growing_delays()
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
 
@@ -91,6 +92,11 @@ class PullWorker:
     def counts(self) -> Counts:
         """Of the source since its first record, by outcome: `emitted`, and `diverted` into the raw topic."""
         return self._metadata.counts if self._metadata else Counts()
+
+    @property
+    def totals(self) -> Counts:
+        """Of this process alone."""
+        return self._totals
 
     def run(self, stop: threading.Event) -> None:
         """Blocks."""
@@ -255,6 +261,7 @@ class PullWorker:
         outputs.append(packed_position(self._source, pull.position))  # the last: it is found at the topic's end
         self._commit(outputs, metadata, group)
         self._metadata, self._doubts = metadata, False
+        self._totals += counts
         for key in newly:
             self._diverted.add(key)
         if diverted:

@@ -20,6 +20,7 @@ from heddle.delivery.worker import Worker
 from heddle.errors import DependencyDownError
 from heddle.integration import Component
 from heddle.operations.renewing import with_renewed_credentials
+from heddle.operations.settled import Settled
 from heddle.operators import Operators
 from heddle.project import Project, sources_digest
 from heddle.secrets import in_use
@@ -33,7 +34,7 @@ def work(component: Component, project: Project, settings: Settings) -> None:
     need(settings, "bootstrap_servers", "registry_url")
     key, operators = audit_key(), Operators.load(project.root, local=settings.local)
     approvals = approvals_needed(project.config)
-    stop = threading.Event()
+    stop, settled = threading.Event(), Settled(component.name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
 
@@ -44,6 +45,7 @@ def work(component: Component, project: Project, settings: Settings) -> None:
                 subscription_of(component), step, KafkaBroker(settings), settings, audit_key=key,
                 operators=operators, approvals=approvals, secrets=partial(in_use, key),
             )  # fmt: skip
+            settled.follow(worker)
             worker.run(stop)
 
     with_renewed_credentials(run)

@@ -9,14 +9,13 @@ from typing import Any
 
 import httpx2
 import orjson
-import structlog
 
 from heddle.errors import AuthError, DependencyDownError, RateLimitError, TransientError, UsageError
 from heddle.http.auth import REFUSED, Auth
 from heddle.http.guard import ForbiddenHostError, Guard, GuardedTransport
-from heddle.http.notices import Notice, notice_of
 from heddle.http.rate import exhausted_for_s, http_date
 from heddle.http.tls import Tls, refuses_us
+from heddle.sources.rest.announced import Announced
 
 MAX_BODY_BYTES = 8 * 2**20
 CONNECT_S = 5.0
@@ -49,11 +48,11 @@ class Answer:
 class Client:
     """Of one puller, used by its thread. Raises `ThrottledError`, `DependencyDownError`, `AuthError`, `UsageError`.
 
-    `announced`: by path, what the API has said of its end so far, and where more is said of it."""
+    `announced`: hears of what the API says of its end."""
 
     def __init__(
-        self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], timeout_s: float,
-        tls: Tls,
+        self, base_url: str, auth: Auth | None, headers: Mapping[str, str], timeout_s: float, tls: Tls,
+        announced: Announced,
     ) -> None:  # fmt: skip
         self._tls = tls
         self._base = httpx2.URL(base_url.rstrip("/") + "/")
@@ -61,8 +60,7 @@ class Client:
         self._timeout_s = timeout_s
         self._credentials = auth.open() if auth is not None else None
         guard = Guard([self._base.host, *(auth.hosts if auth is not None else ())])
-        self._log = structlog.get_logger(source=source)
-        self.announced: dict[tuple[str, Notice], str] = {}
+        self._announced = announced
         self._runner = asyncio.Runner()
         self._client = httpx2.AsyncClient(
             transport=GuardedTransport(guard, tls.context, 2),
@@ -114,7 +112,7 @@ class Client:
             raise UsageError(str(error), hint="one host is declared: that of base_url") from error
         except (RateLimitError, TransientError) as error:
             raise DependencyDownError(str(error)) from error
-        self._heed(url, answer)
+        self._announced.heed(url.path, answer.status, answer.headers, answer.links)
         return answer
 
     def close(self) -> None:
@@ -171,21 +169,6 @@ class Client:
                 await response.aclose()
         links = {name: link["url"] for name, link in response.links.items() if name and link.get("url")}
         return Answer(response.status_code, response.headers, links, bytes(body))
-
-    def _heed(self, url: httpx2.URL, answer: Answer) -> None:
-        """Once in each process, for each announcement."""
-        notice = notice_of(answer.headers)
-        if notice is None or (url.path, notice) in self.announced:
-            return
-        more = answer.links.get("deprecation") or answer.links.get("sunset") or ""
-        self.announced[url.path, notice] = more
-        self._log.warning(
-            "the API announces its end",
-            path=url.path,
-            deprecated_at=notice.deprecated_at,
-            sunset_at=notice.sunset_at,
-            more=more,
-        )
 
 
 def _is_throttled(answer: Answer) -> bool:

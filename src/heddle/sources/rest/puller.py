@@ -9,6 +9,7 @@ from heddle.http.auth import Auth
 from heddle.http.notices import Notice
 from heddle.http.tls import Tls
 from heddle.integration import Pull
+from heddle.sources.rest.announced import Announced
 from heddle.sources.rest.client import Client
 from heddle.sources.rest.following import FeedFollower, Follower, SweepFollower
 from heddle.sources.rest.listing import Listing
@@ -23,12 +24,13 @@ class RestPuller:
 
     def __init__(
         self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], resources: Sequence[Resource],
-        tenant: str, timeout_s: float, tls: Tls,
+        tenant: str, timeout_s: float, tls: Tls, announced: Announced,
     ) -> None:  # fmt: skip
         self._source = source
         self._resources = resources
         self._tenant = tenant
-        self._client = Client(source, base_url, auth, headers, timeout_s, tls)
+        self._client = Client(base_url, auth, headers, timeout_s, tls, announced)
+        self._announced = announced
         self._followers: list[Follower] = []
         self._told = b""
         self._known: dict[str, KnownIds] = {}
@@ -64,8 +66,7 @@ class RestPuller:
         of them is forgotten; rates are not those of the process that polls."""
         for each in self._followers:
             each.pull()
-        for (path, notice), more in self._client.announced.items():
-            yield path, notice, more
+        yield from self._announced
 
     def confirm(self, position: bytes) -> None:
         """Nothing to do."""

@@ -19,6 +19,7 @@ from heddle.http.oauth import RefreshToken
 from heddle.http.tls import ClientCertificate, Tls
 from heddle.integration import PulledSource, Puller
 from heddle.on_failure import DEFAULT, OnFailure, Order
+from heddle.sources.rest.announced import Announced
 from heddle.sources.rest.puller import KeepingRestPuller, RestPuller
 from heddle.sources.rest.records import drafts_of
 from heddle.sources.rest.resource import IdDiff, Resource
@@ -99,6 +100,7 @@ class RestSource(PulledSource):
         self.order = order
         self.on_failure = on_failure
         self.regulated = regulated
+        self._announced = Announced(name, httpx2.URL(base_url).host)
 
     def announcements(self) -> list[tuple[str, str]]:
         """What the API says of its end, each with where it says more. Asks each resource for a first page; not with
@@ -112,6 +114,7 @@ class RestSource(PulledSource):
             return [(notice.told_of(path), more and f"see {more}") for path, notice, more in puller.announcements()]
 
     def open(self) -> Puller:
+        self._announced.observed()
         return self._puller()
 
     def _puller(self) -> RestPuller:
@@ -119,6 +122,7 @@ class RestSource(PulledSource):
         kind = KeepingRestPuller if any(isinstance(each.follow, IdDiff) for each in resources) else RestPuller
         return kind(
             self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s, self._tls(),
+            self._announced,
         )  # fmt: skip
 
     def _tls(self) -> Tls:
