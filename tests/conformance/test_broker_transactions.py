@@ -193,7 +193,9 @@ def test_a_record_too_large_for_its_topic_is_refused(world: World) -> None:
 def test_a_batch_by_columns_is_as_its_records_one_by_one(world: World) -> None:
     """What has no headers is left out; an empty list is none the less a record. All keep their order."""
     topic = world.topic()
-    batch = OutgoingBatch(topic, [b"a", b"b", b"c", None], [b"1", b"left out", None, b"4"], [[("x", b"1")], None, [], []])
+    batch = OutgoingBatch(
+        topic, [b"a", b"b", b"c", None], [b"1", b"left out", None, b"4"], [[("x", b"1")], None, [], []]
+    )
     commit(world.producer(), Outgoing(topic, b"k", b"0"), batch, Outgoing(topic, b"k", b"5"), batch.part(0, 2))
     read = [(record.key, record.value, record.headers) for record in world.read(topic)]
     first = (b"a", b"1", [("x", b"1")])
@@ -203,7 +205,7 @@ def test_a_batch_by_columns_is_as_its_records_one_by_one(world: World) -> None:
 def test_a_record_of_a_batch_that_is_too_large_is_named_as_any(world: World) -> None:
     small = world.topic(max_message_bytes="20000")
     producer = world.producer()
-    with pytest.raises(BrokerError, match=rf"3\d{{4}} bytes to {small}"):
+    with pytest.raises(BrokerError, match=rf"3\d{{4}} bytes .*{small}"):
         commit(producer, OutgoingBatch(small, [b"k", b"k"], [b"fits", b"x" * 30_000], [[], []]))
     producer.abort(TIMEOUT_S)
 

@@ -114,7 +114,7 @@ class _Redirected:
             [output._replace(topic=self._topic) for output in result] if isinstance(result, list) else result
             for result in run.results
         ]
-        return run._replace(results=moved)
+        return run._replace(results=moved, batch=run.batch._replace(topic=self._topic))
 
 
 def deal(deal_id: str = "d1", **changes: Any) -> Deal:

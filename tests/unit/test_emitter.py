@@ -52,9 +52,16 @@ def one_by_one(records: list[Record], emissions: Sequence[tuple[bytes, bytes] | 
 
 def in_a_batch(records: list[Record], emissions: Sequence[tuple[bytes, bytes] | None]) -> list[list[Outgoing]]:
     """The same by all of them."""
-    made, *others = (emitter.only(records, emissions) for emitter in EMITTERS)
+    made, *others = (batched(emitter, records, emissions) for emitter in EMITTERS)
     assert all(other == made for other in others)
     return made
+
+
+def batched(
+    emitter: Emitter, records: list[Record], emissions: Sequence[tuple[bytes, bytes] | None]
+) -> list[list[Outgoing]]:
+    made = emitter.batch(records, emissions)
+    return [made.at(place) for place in range(len(records))]
 
 
 @given(st.lists(st.tuples(headers(), st.none() | st.tuples(st.binary(max_size=9), st.binary(max_size=9)))))
@@ -145,7 +152,7 @@ def test_what_differs_is_said_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> 
     assert {headers_for(codec) for codec in ("python", "objects")} == {DerivedHeaders}
     records, emissions = [record(offset, OWN) for offset in range(3)], [(b"key", b"value")] * 3
     with capture_logs() as logs:
-        assert Emitter(*FLOW, headers_for("both")).only(records, emissions) == one_by_one(records, emissions)
+        assert batched(Emitter(*FLOW, headers_for("both")), records, emissions) == one_by_one(records, emissions)
     assert [(line["log_level"], line["records"], line["first"]) for line in logs] == [("error", 1, 1)]
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heddle.audit import AuditTrail
-from heddle.broker.log import Outgoing, Record
+from heddle.broker.log import Outgoing, OutgoingBatch, Record, one_by_one
 from heddle.delivery.envelope import Envelope, State, entry_of, original_of
 from heddle.delivery.index import EntryId, PartitionIndex
 from heddle.delivery.judge import Judge
@@ -35,9 +35,10 @@ FAILURE = Failure(0, FailureClass.CONTRACT, "lookup", "", "no such product")
 
 class Echo(NoFence):
     """Emits each value. `bad` fails; what begins with `big` comes out larger than the log takes. `most`: where the
-    batch is cut."""
+    batch is cut. `in_batch`: single outputs come as a mapping's do."""
 
     digest = "digest"
+    in_batch = False
 
     def __init__(self, order: Order) -> None:
         self._by_key = holds_keys(order)
@@ -46,7 +47,8 @@ class Echo(NoFence):
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
         self.given += records
-        return run_in_order(records[: self.most], budget, self._by_key, lambda _, record: self._one(record))
+        run = run_in_order(records[: self.most], budget, self._by_key, lambda _, record: self._one(record))
+        return batched(run) if self.in_batch else run
 
     def _one(self, record: Record) -> Result:
         value = record.value or b""
@@ -57,6 +59,23 @@ class Echo(NoFence):
         if value in (b"none", b"two"):
             return [Outgoing("out", record.key, value)] * (0 if value == b"none" else 2)
         return [Outgoing("out", record.key, value * (LIMIT_BYTES if value.startswith(b"big") else 1))]
+
+
+def batched(run: Run) -> Run:
+    keys, values, headers, results = [], [], list[RawHeaders | None](), list[Result]()
+    for place, result in enumerate(run.results):
+        outputs = result if isinstance(result, list) else []
+        one = outputs[0] if len(outputs) == 1 else None
+        keys.append(one and one.key)
+        values.append(one and one.value)
+        headers.append(None if one is None else list(one.headers))
+        results.append(place if isinstance(result, list) and len(result) < 2 else result)
+    return Run(results, run.interrupted, OutgoingBatch("out", keys, values, headers))
+
+
+@pytest.fixture(autouse=True, scope="module", params=[False, True], ids=["in lists", "in a batch"])
+def _each_way(request: pytest.FixtureRequest) -> None:
+    Echo.in_batch = request.param
 
 
 class Bench:
@@ -105,8 +124,12 @@ def appended(made: Outgoing, version: int) -> Record:
     return Record(made.topic, 0, version, made.key, made.value, list(made.headers), 0)
 
 
+def sent(settlement: Settlement) -> list[Outgoing]:
+    return [output._replace(headers=[*output.headers]) for output in one_by_one(settlement.outputs)]
+
+
 def outputs(settlement: Settlement) -> list[bytes | None]:
-    return [output.value for output in settlement.outputs]
+    return [output.value for output in sent(settlement)]
 
 
 def change_of(settlement: Settlement, offset: int) -> Change:
@@ -237,7 +260,8 @@ def test_the_short_way_settles_what_the_long_way_does(
         bench.step.most = cut
         settlements.append(bench.settle(live_records, []))
     of_short, of_long = settlements
-    for name in ("outputs", "failures", "changes", "tally", "first_offsets", "next_offsets", "values"):
+    assert sent(of_short) == sent(of_long)
+    for name in ("failures", "changes", "tally", "first_offsets", "next_offsets", "values"):
         assert getattr(of_short, name) == getattr(of_long, name), name
     assert (of_short.settled, of_short.succeeded) == (of_long.settled, of_long.succeeded)
     settled = live_records[: of_short.settled]

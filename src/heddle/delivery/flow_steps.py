@@ -29,12 +29,13 @@ class MappingStep(NoFence):
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
         emissions, failures = self._transcoder.transcode([record.value for record in records])
-        results: list[Result] = [*self._emitter.only(records, emissions)]
+        batch = self._emitter.batch(records, emissions)
+        results: list[Result] = [*range(len(records))]
         for failure in map(self._classifier.reviewed, failures):
             if (interrupted := interruption(failure)) is not None:
-                return Run(results[: failure.index], interrupted)
+                return Run(results[: failure.index], interrupted, batch)
             results[failure.index] = failure
-        return Run(results)
+        return Run(results, batch=batch)
 
 
 class FunctionStep(NoFence):

@@ -8,7 +8,7 @@ from itertools import chain, groupby, takewhile
 from operator import attrgetter
 
 from heddle.audit import AuditTrail
-from heddle.broker.log import Outgoing, Record
+from heddle.broker.log import Headers, Outgoing, Record
 from heddle.delivery.classify import fingerprint
 from heddle.delivery.clock import Clock
 from heddle.delivery.envelope import Entry, Envelope, State, original_of
@@ -56,14 +56,14 @@ class Settler:
         run = Run([condemned] if condemned is not None else [])
         if attempt and condemned is None:
             run = self.step.run(attempt, budget)
-        results = self._checked(run.results)
+        results = self._checked(run)
         cut = self.judge.cut(attempt, due, results, run.interrupted)
         out = Settlement(interrupted=cut.interruption)
         failed = FailedKeys(by_key=holds_keys(self.order))
         for each, result in zip(due, results[: cut.at], strict=False):
-            self._settle_due(each, result, failed, out)
+            self._settle_due(each, run.listed(result), failed, out)
         if cut.at >= len(due):
-            self._settle_live(live, _answers(blocked, results[len(due) : cut.at]), failed, out)
+            self._settle_live(live, _answers(blocked, results[len(due) : cut.at]), run, failed, out)
             self._account(runs, out)
         return out
 
@@ -182,22 +182,29 @@ class Settler:
     # Live records
 
     def _settle_live(
-        self, live: Sequence[Record], answers: Iterable[Result], failed: FailedKeys, out: Settlement
+        self, live: Sequence[Record], answers: Iterable[Result], run: Run, failed: FailedKeys, out: Settlement
     ) -> None:
         """`answers` may end before `live` does: the rest is the unattempted tail. Nearly all of them are outputs and
-        nothing else to say, and take the short way; what is tallied here is only what does not."""
+        nothing else to say, and take the short way; what is tallied here is only what does not. Neighbours in the run's
+        `batch` are sent as one part of it, from `first` up to `after`."""
         is_short, heads, number, others = not self.trail.regulated and self.order != "supersede", failed.heads, 0, 0
+        first = after = 0
         for record, result in zip(live, answers, strict=False):
-            if is_short and type(result) is list and (not heads or (record.partition, record.key) not in heads):
-                out.outputs += result
+            if is_short and type(result) is int and (not heads or (record.partition, record.key) not in heads):
+                if result != after:
+                    first = result
+                after = result + 1
             else:
-                out.settled = number
-                outcome = self._outcome(record, result, failed, out)
+                out.send(run.batch, first, after)
+                first, out.settled = after, number
+                outcome = self._outcome(record, run.listed(result), failed, out)
                 if outcome is None:
                     break
                 out.tally[record.partition, outcome] += 1
                 others += 1
             number += 1
+        else:
+            out.send(run.batch, first, after)
         out.settled = number
         out.succeeded += number - others
 
@@ -295,28 +302,35 @@ class Settler:
             line = self.trail.line(record, str(Outcome.SUPERSEDED), entry=name, version=entry.version, state="resolved")
             out.line(record.partition, line)
 
-    def _checked(self, results: list[Result]) -> list[Result]:
-        """With a failure in place of outputs one of which the log would refuse for its size."""
-        each = [result for result in results if isinstance(result, list)]
-        if not self._may_be_too_large(list(chain.from_iterable(each))):
-            return results
-        return [self._measured(result) if isinstance(result, list) else result for result in results]
+    def _checked(self, run: Run) -> list[Result]:
+        """The results, with a failure in place of outputs one of which the log would refuse for its size."""
+        outputs = list(chain.from_iterable([result for result in run.results if isinstance(result, list)]))
+        keys, values, headers = run.batch.keys, run.batch.values, run.batch.headers
+        if not (self._may_be_too_large(keys, values, headers) or self._may_any_be_too_large(outputs)):
+            return run.results
+        return [self._measured(result, run.listed(result)) for result in run.results]
 
-    def _may_be_too_large(self, outputs: list[Outgoing]) -> bool:
+    def _may_any_be_too_large(self, outputs: list[Outgoing]) -> bool:
+        return bool(outputs) and self._may_be_too_large(*list(zip(*outputs, strict=True))[1:4])
+
+    def _may_be_too_large(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Sequence[Headers | None]
+    ) -> bool:
         """Whether any of them comes near the limit, or carries headers of others, and has to be measured."""
-        if not outputs:
-            return False
-        _, keys, values, headers, _ = zip(*outputs, strict=True)
         longest = max(map(len, filter(None, values)), default=0) + max(map(len, filter(None, keys)), default=0)
-        return longest + OVERHEAD_BYTES > self.max_output_bytes or max(map(len, headers)) > OWN_HEADERS
+        return (
+            longest + OVERHEAD_BYTES > self.max_output_bytes
+            or max(map(len, filter(None, headers)), default=0) > OWN_HEADERS
+        )
 
-    def _measured(self, outputs: list[Outgoing]) -> Result:
-        for output in outputs:
+    def _measured(self, result: Result, outputs: Result) -> Result:
+        """`outputs`: the result's own, listed."""
+        for output in outputs if isinstance(outputs, list) else ():
             size = size_in_log(output)
-            if size > self.max_output_bytes and self._may_be_too_large([output]):
+            if size > self.max_output_bytes and self._may_any_be_too_large([output]):
                 message = f"an output of {size} bytes is over the {self.max_output_bytes} that {output.topic} takes"
                 return Failure(0, FailureClass.CONTRACT, "too-large", "", message)
-        return outputs
+        return result
 
 
 def _runs(records: Sequence[Record]) -> list[PartitionRun]:

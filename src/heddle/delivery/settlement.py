@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from heddle.audit import Line
-from heddle.broker.log import Outgoing, Record
+from heddle.broker.log import Outgoing, OutgoingBatch, Record
 from heddle.delivery.envelope import Entry
 from heddle.delivery.index import EntryId, Run
 from heddle.delivery.metadata import Counts
@@ -77,7 +77,7 @@ class Settlement:
     came to an end, and whether they are resolved. `values`: live payloads by partition, for the audit hash.
     `found_culprit`: what had killed the process is parked with it."""
 
-    outputs: list[Outgoing] = field(default_factory=list)
+    outputs: list[Outgoing | OutgoingBatch] = field(default_factory=list)
     changes: dict[tuple[int, EntryId], Change] = field(default_factory=dict)
     failures: list[tuple[bytes | None, Failure]] = field(default_factory=list)
     tally: Counter[tuple[int, Outcome]] = field(default_factory=Counter)
@@ -105,6 +105,11 @@ class Settlement:
         """The last change of an entry in a batch is the one that is written."""
         entry = change.entry
         self.changes[entry.partition, EntryId(entry.topic_id, entry.offset)] = change
+
+    def send(self, batch: OutgoingBatch, start: int, stop: int) -> None:
+        """Those places of the batch, after all else that is sent."""
+        if start < stop:
+            self.outputs.append(batch.part(start, stop))
 
     def line(self, partition: int, line: Line) -> None:
         self.lines.setdefault(partition, []).append(line)

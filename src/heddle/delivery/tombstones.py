@@ -50,7 +50,7 @@ class TombstoneStep:
             if result is None:
                 break
             results.append(result._replace(index=index) if isinstance(result, Failure) else result)
-        return Run(results, run.interrupted)
+        return Run(results, run.interrupted, run.batch)
 
     def _passed_on(self, index: int, record: Record) -> Result:
         if self._key_of is None or self._values_of is None:

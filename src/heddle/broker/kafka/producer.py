@@ -14,7 +14,15 @@ from confluent_kafka import Producer as Client
 from heddle.broker.kafka.config import producer_config
 from heddle.broker.kafka.consumer import KafkaGroupMetadata
 from heddle.broker.kafka.failures import AUTH, FENCED, STALE, TOO_LARGE, Reasons, configured, failure, translated
-from heddle.broker.log import UNPLACED, GroupMetadata, Outgoing, Position
+from heddle.broker.log import (
+    ANY_PARTITION,
+    UNPLACED,
+    GroupMetadata,
+    Outgoing,
+    OutgoingBatch,
+    Position,
+    one_by_one,
+)
 from heddle.errors import (
     AuthError,
     BrokerDownError,
@@ -41,7 +49,7 @@ class KafkaProducer:
         self._reasons = Reasons()
         self._began_s = 0.0
         self._is_open = False
-        self._batches: list[Sequence[Outgoing]] = []
+        self._batches: list[Sequence[Outgoing | OutgoingBatch]] = []
         self._has_placed = self._is_place_unknown = False
         with configured():
             self._client = Client(producer_config(settings, self._reasons, transactional_id))
@@ -68,18 +76,32 @@ class KafkaProducer:
         self._is_open, self._began_s = True, time.monotonic()
         self._forget()
 
-    def produce(self, records: Iterable[Outgoing]) -> None:
+    def produce(self, records: Iterable[Outgoing | OutgoingBatch]) -> None:
         batch = records if isinstance(records, Sequence) else list(records)
         self._batches.append(batch)
         produce = self._client.produce
         for record in batch:
+            if isinstance(record, OutgoingBatch):
+                self._produce_batch(record)
+                continue
             topic, key, value, headers, partition = record
-            if type(headers) is not list:
-                headers = list(headers)
             try:
-                produce(topic, value, key, partition, None, None, 0, headers)  # by place: names cost 0.4 µs a record
+                produce(topic, value, key, partition, None, None, 0, list(headers))
             except BufferError:
                 self._produce_when_possible(record)
+            except KafkaException as error:
+                raise self._failure(error.args[0], "producing") from error
+
+    def _produce_batch(self, batch: OutgoingBatch) -> None:
+        """The hot path: arguments by place, because names cost 0.4 µs a record."""
+        produce, topic = self._client.produce, batch.topic
+        for key, value, headers in zip(batch.keys, batch.values, batch.headers, strict=True):
+            if headers is None:
+                continue
+            try:
+                produce(topic, value, key, ANY_PARTITION, None, None, 0, headers)  # type: ignore[arg-type]
+            except BufferError:
+                self._produce_when_possible(Outgoing(topic, key, value, headers))
             except KafkaException as error:
                 raise self._failure(error.args[0], "producing") from error
 
@@ -229,7 +251,7 @@ class KafkaProducer:
     def _largest(self) -> str:
         sizes: dict[str, int] = {}
         for batch in self._batches:
-            for record in batch:
+            for record in one_by_one(batch):
                 size = len(record.key or b"") + len(record.value or b"")
                 sizes[record.topic] = max(size, sizes.get(record.topic, 0))
         return ", ".join(f"{size} bytes to {topic}" for topic, size in sorted(sizes.items()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 
-from heddle.broker.log import UNPLACED, GroupMetadata, Outgoing, Position
+from heddle.broker.log import UNPLACED, GroupMetadata, Outgoing, OutgoingBatch, Position, one_by_one
 from heddle.broker.memory.cluster import Cluster
 from heddle.broker.memory.groups import MemoryGroupMetadata
 from heddle.broker.memory.partitions import Decision
@@ -36,8 +36,8 @@ class MemoryProducer:
         self._is_open, self._failure = True, None
         self._placed.clear()
 
-    def produce(self, records: Iterable[Outgoing]) -> None:
-        self._append(records)
+    def produce(self, records: Iterable[Outgoing | OutgoingBatch]) -> None:
+        self._append(one_by_one(records))
 
     def produce_placed(self, records: Iterable[Outgoing]) -> list[int]:
         offsets = self._append(records)

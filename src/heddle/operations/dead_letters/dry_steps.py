@@ -43,9 +43,9 @@ class StepRunner:
         if not records:
             return [], None
         done = self._step.run(records, Budget(DEADLINE_S, threading.Event()))
-        outputs = [outgoing for result in done.results if isinstance(result, list) for outgoing in result]
-        self._last.look_for(outputs)
-        return [self._answer(result) for result in done.results], done.interrupted
+        results = [done.listed(result) for result in done.results]
+        self._last.look_for([outgoing for result in results if isinstance(result, list) for outgoing in result])
+        return [self._answer(result) for result in results], done.interrupted
 
     def _answer(self, result: Any) -> Answer:
         if isinstance(result, Failure):
