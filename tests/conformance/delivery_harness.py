@@ -276,16 +276,6 @@ class Driven:
                 return
             assert time.monotonic() < deadline, "not in time"
 
-    def members(self, group: str = "") -> int:
-        """Of the subscription's group, or of another one."""
-        group = group or self.subscription.group
-        return self.admin.group_members([group])[group]
-
-    def ends(self, topic: str = "") -> dict[int, int]:
-        """Last stable offsets of the subscription's topic, or of another one with as many partitions."""
-        topic = topic or self.subscription.topic
-        return self.admin.end_offsets({topic: range(self.partitions)})[topic]
-
     def close(self) -> None:
         self.worker.close()
 

@@ -88,3 +88,14 @@ def test_an_unknown_group_has_no_members_and_no_positions(world: World) -> None:
     topic, group = world.topic(), world.name("g")
     assert world.admin.group_members([group]) == {group: 0}
     assert world.admin.group_positions(group, topic, [0]) == {0: Position(NEVER_COMMITTED)}
+
+
+def test_many_topics_and_groups_are_asked_about_at_once(world: World) -> None:
+    empty, written = world.topic(2), world.topic(2)
+    world.write(written, b"one", partition=1)
+    group, absent = world.name("g"), world.name("g")
+    world.owner(written, group)
+    ends = world.admin.end_offsets({empty: range(2), written: range(2)})
+    assert ends[empty] == {0: 0, 1: 0}
+    assert (ends[written][0], ends[written][1] > 0) == (0, True)
+    assert world.admin.group_members([group, absent, group]) == {group: 1, absent: 0}

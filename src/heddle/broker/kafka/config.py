@@ -70,7 +70,6 @@ def reader_config(settings: Settings, reasons: Reasons) -> dict[str, Any]:
         "queued.max.messages.kbytes": 8 * 1024,  # keeps a restore busy, which Python bounds, not the network
         **client_config(settings, reasons),
         "group.id": "heddle-reader",
-        "fetch.wait.max.ms": 20,  # the end of a partition is told after one more fetch, which is empty
         "enable.partition.eof": True,
         **_READING,
     }

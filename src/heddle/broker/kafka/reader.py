@@ -22,16 +22,24 @@ _ASSIGN_TIMEOUT_S = 10.0
 _LEAST_S = 0.1
 
 
+# A stretch that ends at the end of its partition, as most do, is through when one more fetch was answered, and a
+# question for offsets waits behind that fetch.
+_TO_THE_END = {"fetch.wait.max.ms": 1}
+
+
 class KafkaReader:
+    """What is read to an end and what is followed have a client each: one that follows must not ask all the time, one
+    that reads to an end must not wait."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client = ByHand(settings)
+        self._client = ByHand(settings, **_TO_THE_END)
         self._deferred: HeddleError | None = None
 
     def assign(self, topic: str, offsets: Mapping[int, int]) -> None:
         absolute = {partition: self._absolute(topic, partition, offset) for partition, offset in offsets.items()}
         self._deferred = None
-        self._client.assign(topic, absolute)
+        self._following.assign(topic, absolute)
 
     def consume(
         self, max_records: int, max_wait_s: float, *, first_wait_s: float = FIRST_RECORD_WAIT_S
@@ -39,11 +47,11 @@ class KafkaReader:
         if self._deferred is not None:
             error, self._deferred = self._deferred, None
             raise error
-        messages = self._client.take(1, first_wait_s)
+        messages = self._following.take(1, first_wait_s)
         if messages and max_records > 1:
-            messages += self._client.take(max_records - 1, max_wait_s)
-        records = records_of(self._client.topic, messages)
-        problem = self._client.problem(messages)
+            messages += self._following.take(max_records - 1, max_wait_s)
+        records = records_of(self._following.topic, messages)
+        problem = self._following.problem(messages)
         if problem is not None and not records:
             raise problem
         self._deferred = problem
@@ -104,6 +112,8 @@ class KafkaReader:
     ) -> Generator[Messages, None, None]:
         """The records from `start` up to `end`, and events among them; leaves nothing assigned."""
         self._deferred = None
+        if "_following" in vars(self):
+            self._following.assign(topic, {})
         with closing(self._client.read(topic, {partition: start}, {partition: end}, timeout_s)) as reading:
             yield from reading
 
@@ -142,7 +152,7 @@ class KafkaReader:
 
     def close(self) -> None:
         self._client.close()
-        for part in ("_uncommitted", "_finder"):
+        for part in ("_following", "_uncommitted", "_finder"):
             if part in vars(self):
                 getattr(self, part).close()
 
@@ -158,6 +168,11 @@ class KafkaReader:
                     hint="its owner, or a successor with the same instance name, has to decide it",
                 )
             time.sleep(_SETTLE_POLL_S)
+
+    @cached_property
+    def _following(self) -> ByHand:
+        """Of `assign` and `consume`."""
+        return ByHand(self._settings)
 
     @cached_property
     def _uncommitted(self) -> ByHand:
