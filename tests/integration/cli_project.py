@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
 from building import record, write_contract
+from cli_server import cli_server
 
 from heddle.contracts.types import write
 from heddle.operators import prepare_local
@@ -87,9 +88,7 @@ class CliProject:
         return f"{self.prefix}-{name}"
 
     def heddle(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*RUN, *arguments], cwd=self.root, env=self._env(), capture_output=True, text=True, timeout=120
-        )
+        return cli_server().run(self.root, self._env(), *arguments)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """In the background; whoever starts it ends it."""

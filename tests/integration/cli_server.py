@@ -3,12 +3,14 @@ most of it imports; a fork costs none."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 _SERVER = """
@@ -19,9 +21,11 @@ for name in COMMAND_MODULES:
     importlib.import_module(f"heddle.cli.{name}")
 
 for line in sys.stdin:
-    words, env, out, err = json.loads(line)
+    words, root, env, out, err = json.loads(line)
     pid = os.fork()
     if pid == 0:
+        os.chdir(root)
+        os.environ.clear()
         os.environ.update(env)
         sys.argv = ["heddle", *words]
         for path, number in ((os.devnull, 0), (out, 1), (err, 2)):
@@ -42,19 +46,28 @@ for line in sys.stdin:
 """
 
 
-class CliServer:
-    """Inside of a project. Close it."""
+@cache
+def cli_server() -> CliServer:
+    """The one of this process; it ends with it."""
+    server = CliServer()
+    atexit.register(server.close)
+    return server
 
-    def __init__(self, root: Path) -> None:
+
+class CliServer:
+    """One call at a time."""
+
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, env: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, root: Path, env: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+        """Inside of the project at `root`, in exactly this environment."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-            self._process.stdin.write(json.dumps([words, dict(env), out.name, err.name]) + os.linesep)
+            self._process.stdin.write(json.dumps([words, str(root), dict(env), out.name, err.name]) + os.linesep)
             self._process.stdin.flush()
             code = int(self._process.stdout.readline())
             texts = [Path(file.name).read_text(encoding="utf-8") for file in (out, err)]

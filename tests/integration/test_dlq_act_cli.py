@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 
 from building import record, write_contract
 from cli_project import RUN, CliProject
-from cli_server import CliServer
 
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import Outgoing
@@ -73,17 +72,16 @@ class OnCall:
     """A project with a worker that runs. Things whose id begins with `bad` fail until they are mended."""
 
     project: CliProject
-    server: CliServer
     name: str
     folder: Path
 
     def __call__(self, *words: str, code: int = 0) -> str:
-        result = self.server.run(self.project.env, "dlq", *words)
+        result = self.project.heddle("dlq", *words)
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
 
     def json(self, *words: str, code: int = 0) -> Any:
-        result = self.server.run(self.project.env, "dlq", *words, "--json")
+        result = self.project.heddle("dlq", *words, "--json")
         assert result.returncode == code, result.stdout + result.stderr
         return json.loads(result.stdout)
 
@@ -151,8 +149,7 @@ def on_call(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     applied = project.heddle("apply")
     assert applied.returncode == 0, applied.stderr
     worker = project.start("run")
-    with closing(CliServer(folder)) as server:
-        yield OnCall(project, server, f"{project.prefix}-flow", folder)
+    yield OnCall(project, f"{project.prefix}-flow", folder)
     worker.send_signal(signal.SIGTERM)
     worker.wait(60)
 

@@ -18,6 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 
 from building import record, types_of, write_contract
+from cli_server import cli_server
 
 from heddle.audit.record import MAX_BYTES
 from heddle.broker.kafka import KafkaBroker
@@ -435,8 +436,7 @@ class Shell:
     env: dict[str, str]
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from heddle.cli.main import main; main()", *arguments]
-        return subprocess.run(command, cwd=self.root, env=os.environ | self.env, capture_output=True, text=True)
+        return cli_server().run(self.root, os.environ | self.env, *arguments)
 
 
 @pytest.fixture
