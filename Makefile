@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 test: check native
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	@$(BIN)/python tests/check.py

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
 
 import pytest
 
 from heddle.local import Stack, running_stack
+
+# What has long modules comes early, so that the end of the run is short ones, which fill every process alike.
+_FOLDERS = ("integration", "conformance", "contracts", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +22,23 @@ def stack() -> Iterator[Stack]:
     again (`stack.kafka.kill(); stack.kafka.start()`); ports and data stay."""
     with running_stack() as started:
         yield started
+
+
+@pytest.hookimpl(trylast=True)  # within a folder the order stays random
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order in which pytest-xdist hands modules out, with `--no-loadscope-reorder` (its own order is by the number
+    of tests: the few long ones would come last). A module of `faults` starts a whole application, which keeps the
+    machine busy: between two of them come others."""
+    modules = list(dict.fromkeys(item.path for item in items))
+    faults = [path for path in modules if path.parent.name == "faults"]
+    others = sorted((path for path in modules if path not in faults), key=_folder)
+    dealt = chain.from_iterable(zip_longest(faults, others[::2], others[1::2]))
+    place = {path: number for number, path in enumerate(filter(None, dealt))}
+    items.sort(key=lambda item: place[item.path])
+
+
+def _folder(path: Path) -> int:
+    return _FOLDERS.index(path.parent.name) if path.parent.name in _FOLDERS else len(_FOLDERS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
