@@ -299,6 +299,23 @@ def test_after_two_crashes_what_comes_next_is_left_to_the_raw_topic(pulling: Pul
     assert len(pulling.scene.read(pulling.source.raw_topic)) == 3
 
 
+def test_an_upstream_that_is_away_when_a_copy_begins_raises_no_doubts(pulling: Pulling) -> None:
+    """Each try to begin would otherwise count as a crash, and the third would divert what converts."""
+    pulling.upstream.add(("k", "v0"), ("k", "v1"))
+    away = iter(range(3))
+
+    def begin(step: str) -> None:
+        if step == "begin" and next(away, None) is not None:
+            raise DependencyDownError("upstream is away")
+
+    pulling.upstream.hook = begin
+    worker = pulling.copy()
+    pulling.pull_all(worker)
+    assert worker.counts.by_outcome[Outcome.DIVERTED] == 0
+    worker.close()
+    assert pulling.outputs() == numbered(pulling)
+
+
 def test_it_leaves_cleanly(pulling: Pulling) -> None:
     pulling.upstream.add(("k", "v0"))
     first = pulling.copy()

@@ -179,8 +179,6 @@ class PullWorker:
         is the position read and anything pulled."""
         found = self._consumer.committed([PARTITION], TIMEOUT_S)[PARTITION]
         metadata = PartitionMetadata.unpack(found.metadata)
-        if not self._has_led:  # to begin again after a pause is no crash
-            metadata = metadata.taken_over(1)
         resets: list[Outgoing] = []
         if self._audit is not None:
             resets, metadata = self._audit.resets(metadata, self._reader, self._log)
@@ -196,6 +194,9 @@ class PullWorker:
             puller.begin(position)
             if position is not None:
                 puller.confirm(position)
+            if not self._has_led:  # to begin again after a pause is no crash, and neither is an upstream that is away
+                metadata = metadata.taken_over(1)
+                self._commit([], metadata, group)
         except BaseException:
             puller.close()
             raise
