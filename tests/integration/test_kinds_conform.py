@@ -15,15 +15,15 @@ from http_target import Fault, Target
 from outbox_harness import FIELDS as BALANCE
 from outbox_harness import TABLE
 from postgres_source_harness import Database, contract_type, eventually, running_postgres
-from rest_harness import FAST, source, told
+from rest_harness import FAST, source
 from rest_server import Api, RestServer
 from sql_sink_harness import START, Link, Proxy, entry, proxied
 from sql_sink_harness import Database as Target_
 
-from heddle import Endpoint, HttpSink, Outbox, OutboxSource, PostgresSource, RestSource, SqlSink, Table
+from heddle import Draft, Endpoint, HttpSink, Outbox, OutboxSource, PostgresSource, RestSource, SqlSink, Table
 from heddle.local import Stack
 from heddle.local.postgres import Postgres
-from heddle.sources.rest import Cursor, Feed, Resource
+from heddle.sources.rest import Cursor, Feed, PolledRow, Resource
 from heddle.testing.conformance import PulledSourceConformance, SinkConformance
 from schemas.ledger import Entry
 
@@ -144,6 +144,10 @@ def posting(entry: Entry) -> dict[str, Any]:
     return {"entry": entry.entry_id, "version": (entry.booked_at - START).seconds if entry.lines else None}
 
 
+def entries(row: PolledRow) -> list[Draft[Entry]]:
+    return [Draft(entry(row.id, int(row.value["name"])), row.event_id, row.changed_at)]
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     with running_postgres(tmp_path_factory.mktemp("postgres")) as started:
@@ -233,8 +237,9 @@ class TestRestSource(PulledSourceConformance):
             self.server,
             Resource(
                 "deals", path="changes", rows="data", paging=Cursor("cursor", at="cursor"), follow=Feed(restart="full"),
-                convert=lambda row: told(row) if row.value["name"] else [][1], every_s=0, limit=FAST,
+                convert=entries, every_s=0, limit=FAST,
             ),
+            emits=Entry,
         )  # fmt: skip
         yield
         self.server.close()
@@ -244,7 +249,7 @@ class TestRestSource(PulledSourceConformance):
 
     def change(self, number: int) -> None:
         self.api.now += 1
-        self.api.put(number % ENTITIES, f"n{number}")
+        self.api.put(number % ENTITIES, str(number))
 
     def poison(self) -> None:
         self.api.now += 1
