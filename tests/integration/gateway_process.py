@@ -1,4 +1,5 @@
-"""A real gateway for the tests: `python gateway_process.py PREFIX STATE_DIR`, settings and secrets by environment."""
+"""A real gateway for the tests: `python gateway_process.py PREFIX STATE_DIR [audited]`, settings and secrets by
+environment; audited: as `heddle run` starts it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 from heddle.errors import HeddleError
 from heddle.local import die_with_parent
+from heddle.operations.serving import serve
 from heddle.secrets import secret
 from heddle.settings import load_settings
 from heddle.sources.delivery import Delivery
@@ -57,7 +59,8 @@ if __name__ == "__main__":
     die_with_parent()
     configure_logs(load_settings(log_format="json"))
     try:
-        run_gateway(sources(sys.argv[1]), load_settings(), state_dir=Path(sys.argv[2]))
+        run = serve if "audited" in sys.argv else run_gateway
+        run(sources(sys.argv[1]), load_settings(), state_dir=Path(sys.argv[2]))
     except HeddleError as error:
         print(f"{type(error).__name__}: {error} ({error.hint})", file=sys.stderr)
         raise SystemExit(2) from None

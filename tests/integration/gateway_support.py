@@ -25,6 +25,7 @@ from heddle.secrets import secret
 from heddle.sources.signatures import SCHEMES
 
 STANDARD_SECRET = "whsec_dGVzdCBzZWNyZXQ="
+NEW_SECRET = "whsec_bmV3IHNlY3JldA=="
 TEXT_SECRET = "text-secret"
 PROCESS = Path(__file__).parent / "gateway_process.py"
 
@@ -81,8 +82,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def gateway(bootstrap_servers: str, folder: Path, *, topics: bool = True, **settings: object) -> Iterator[Running]:
-    """A fresh gateway with topics of its own. `settings` by their names, for example `gateway_deadline_s=1`."""
+def gateway(
+    bootstrap_servers: str, folder: Path, *, topics: bool = True, audited: bool = False, **settings: object
+) -> Iterator[Running]:
+    """A fresh gateway with topics of its own, but for those of audits. `settings` by their names, for example
+    `gateway_deadline_s=1`."""
     prefix = f"g{uuid.uuid4().hex[:8]}"
     if topics:
         create_topics(bootstrap_servers, prefix)
@@ -93,8 +97,9 @@ def gateway(bootstrap_servers: str, folder: Path, *, topics: bool = True, **sett
     given = {"bootstrap_servers": bootstrap_servers, "secrets_dir": secrets.parent, "gateway_port": 0, **settings}
     environment = os.environ | {f"HEDDLE_{name.upper()}": str(value) for name, value in given.items()}
     log_file = folder / "gateway.log"
+    command = [sys.executable, str(PROCESS), prefix, str(folder), *(["audited"] if audited else [])]
     with log_file.open("wb") as log:
-        process = subprocess.Popen([sys.executable, str(PROCESS), prefix, str(folder)], env=environment, stderr=log)
+        process = subprocess.Popen(command, env=environment, stderr=log)
     try:
         state = folder / "gateway.json"
         wait_for(lambda: state.exists() or process.poll() is not None)
@@ -122,6 +127,19 @@ def standard(event_id: str, body: bytes, at: float | None = None, key: str = STA
 def signature(scheme: str, message: bytes) -> str:
     """By one of the schemes whose secret is text."""
     return SCHEMES[scheme](secret("test/text")).sign(TEXT_SECRET.encode(), message)
+
+
+def status_of(running: Running, key: str) -> int:
+    """Of a delivery to the deals source that is signed with `key`."""
+    body = b"{}"
+    return running.post("/hooks/deals", body, standard(uuid.uuid4().hex, body, key=key)).status_code
+
+
+def replace(file: Path, text: str) -> None:
+    """At once: a file that is empty for a moment is a secret that is gone for a moment."""
+    scratch = file.with_name("scratch")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(file)
 
 
 def raw_request(event_id: str, body: bytes, sent: bytes | None = None) -> bytes:

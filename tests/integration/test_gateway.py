@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from gateway_process import DEALS, HUBSPOT, META, SLACK, XERO
 from gateway_support import (
+    NEW_SECRET,
     STANDARD_SECRET,
     TEXT_SECRET,
     Running,
@@ -23,8 +24,10 @@ from gateway_support import (
     header,
     ids,
     raw_request,
+    replace,
     signature,
     standard,
+    status_of,
     wait_for,
 )
 
@@ -337,23 +340,8 @@ def test_health_and_status(served: Running) -> None:
     assert httpx2.get(served.url + "/statusz", headers={"x-forwarded-for": "203.0.113.9"}).status_code == 404
 
 
-NEW_SECRET = "whsec_bmV3IHNlY3JldA=="
-
-
-def status_of(running: Running, key: str) -> int:
-    body = b"{}"
-    return running.post("/hooks/deals", body, standard(fresh(), body, key=key)).status_code
-
-
 def events(running: Running, name: str) -> list[dict[str, Any]]:
     return [line for line in running.log() if line["event"] == name]
-
-
-def replace(file: Path, text: str) -> None:
-    """At once: a file that is empty for a moment is a secret that is gone for a moment."""
-    scratch = file.with_name("scratch")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(file)
 
 
 def test_secrets_are_renewed_while_it_serves(stack: Stack, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from heddle.integration import Component, Flow, Sink, SinkWriter, Source
 from heddle.operations.dead_letter_topics import DeadLetterTopics
 from heddle.operations.declared import ENVELOPE_BYTES, declared_topics
 from heddle.operations.plan import Plan, PlanChangedError, PlanRefusedError, State, apply, make_plan
-from heddle.project import Project
+from heddle.project import Project, load_project
 from heddle.settings import Settings
 
 LOCAL = Settings(local=True)
@@ -403,6 +403,16 @@ def test_fewer_replicas_than_declared_are_noted(app: App) -> None:
     (item,) = [item for item in app.plan(world, Settings()).items if item.name == config.name]
     assert item.state is State.IN_ORDER
     assert "replicas: 1 exist, 3 declared" in item.notes[0]
+
+
+def test_audits_of_secrets_have_topics_beside_those_of_subscriptions() -> None:
+    """Of the reference integration: of each webhook source one for the gateway, of a captured database one."""
+    root = Path(__file__).parents[2]
+    topics = {each.name: each for each in declared_topics(load_project(root), load_contracts(root), LOCAL)}
+    audits = {name.removesuffix(".audit"): each for name, each in topics.items() if name.endswith(".audit")}
+    others = {"crm-deals.gateway", "payments.gateway", "erp.pull"}
+    assert {name for name in audits if f"{name}.dlq" not in topics} == others
+    assert {(audits[name].partitions, audits[name].config["retention.ms"]) for name in others} == {(1, "-1")}
 
 
 def test_raw_topics_follow_the_projects_settings(app: App) -> None:

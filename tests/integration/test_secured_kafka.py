@@ -1,7 +1,7 @@
 """A cluster as companies run it serves by settings alone: TLS, SCRAM or client certificates, and access rules.
 
 `WORKER_RULES`, `OPERATOR_RULES`, `GATEWAY_RULES` and `DEPLOYER_RULES` are what to ask of a cluster's owner. The tests
-show that they are enough, and of the worker's and the operator's that none can be left out.
+show that they are enough, and of all but the deployer's that none can be left out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from secured_kafka import AclOperation, ResourceType, Rule, SecuredKafka, secure
 from heddle.broker.async_edge import AsyncProducer
 from heddle.broker.kafka import KafkaBroker
 from heddle.broker.log import BEGINNING, Consumer, Outgoing, Position, Record, TopicSpec
+from heddle.delivery.gateway_audit import GatewayAudit, gateway_audit_topic
 from heddle.delivery.subscription import Subscription
 from heddle.errors import AuthError, UsageError
+from heddle.secrets import Use, secret
 from heddle.settings import Settings, load_settings
+from heddle.sources.signatures import GitHub
+from heddle.sources.webhook import WebhookSource
 
 TIMEOUT_S = 20.0
 REFUSED_WITHIN_S = 10.0
@@ -35,10 +39,13 @@ WRONG_PASSWORD = "incorrect horse battery staple"
 
 FLOW = Subscription("deal-to-invoice", "crm.deal.v1", ("billing.invoice.v1",))
 TRANSACTIONAL_ID = FLOW.transactional_id("0")
-RAW_TOPIC = "crm.raw"
+SOURCE = WebhookSource(
+    "crm", path="/crm", signature=GitHub(secret("crm/webhook")), emits=dict, convert=lambda _: (), owner="tests"
+)
+RAW_TOPIC, GATEWAY_AUDIT = SOURCE.raw_topic, gateway_audit_topic(SOURCE)
 FORBIDDEN = "hr.salary.v1"
 OWN_TOPICS = (FLOW.dead_letter_topic, FLOW.command_topic, FLOW.audit_topic)
-TOPICS = (FLOW.topic, *FLOW.writes, *OWN_TOPICS, RAW_TOPIC)
+TOPICS = (FLOW.topic, *FLOW.writes, *OWN_TOPICS, RAW_TOPIC, GATEWAY_AUDIT)
 
 _TOPIC, _GROUP, _TRANSACTIONAL_ID = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
 _READ, _WRITE = AclOperation.READ, AclOperation.WRITE
@@ -74,8 +81,14 @@ OPERATOR_RULES = (
     Rule(_GROUP, FLOW.group, AclOperation.DESCRIBE),  # whether a worker is there
     Rule(_TRANSACTIONAL_ID, "heddle-operator.", _WRITE, is_prefix=True),
 )
-# The webhook gateway: one rule for each source.
-GATEWAY_RULES = (Rule(_TOPIC, RAW_TOPIC, _WRITE),)
+# The webhook gateway, for each source.
+GATEWAY_RULES = (
+    Rule(_TOPIC, RAW_TOPIC, _WRITE),
+    Rule(_TOPIC, GATEWAY_AUDIT, _WRITE),
+    Rule(_TOPIC, GATEWAY_AUDIT, _READ),  # its last record is what the next one continues
+    Rule(_TOPIC, GATEWAY_AUDIT, _SETTINGS),
+    Rule(_TRANSACTIONAL_ID, "crm.gateway", _WRITE),
+)
 # Whoever runs `heddle plan` and `heddle apply`.
 DEPLOYER_RULES = tuple(
     Rule(_TOPIC, topic, operation)
@@ -239,6 +252,12 @@ def operate(settings: Settings) -> None:
     produce(settings, FLOW.command_topic, f"heddle-operator.{uuid.uuid4().hex}")
 
 
+def put_on_record(settings: Settings) -> None:
+    """What a gateway does before it uses a secret."""
+    uses = (Use("crm/webhook", "vault", "7"),)
+    GatewayAudit([SOURCE], KafkaBroker(settings), "0", b"key", lambda: uses).tell(SOURCE)
+
+
 def first(consumer: Consumer) -> Record:
     deadline = time.monotonic() + TIMEOUT_S
     while True:
@@ -326,6 +345,20 @@ def test_the_gateway_sends_with_a_password_or_a_certificate(cluster: SecuredKafk
     value = connect.__name__.encode()
     send(connect(cluster, "gateway"), value=value)
     assert value in values(cluster, RAW_TOPIC)
+
+
+@pytest.mark.stack
+def test_the_gateway_puts_its_secrets_on_record_with_its_rules(cluster: SecuredKafka) -> None:
+    put_on_record(scram(cluster, "gateway"))
+    assert b'"version":"7"' in (values(cluster, GATEWAY_AUDIT)[-1] or b"")
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("left_out", GATEWAY_RULES[1:], ids=str)
+def test_a_gateway_without_one_of_its_rules_is_told_which(cluster: SecuredKafka, left_out: Rule) -> None:
+    user = f"gateway-{GATEWAY_RULES.index(left_out)}"
+    cluster.add_user(user, PASSWORD, (rule for rule in GATEWAY_RULES if rule is not left_out))
+    assert left_out.name in str(refusal(lambda: put_on_record(scram(cluster, user))))
 
 
 @pytest.mark.stack

@@ -97,6 +97,40 @@ def test_a_secret_that_is_gone_is_not_used_any_longer(store: Store, keys: Keys) 
     keys.routes["/a"].check_open()
 
 
+class Trail:
+    """Who is told; of the sources in `deaf` it cannot be."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.deaf = {"a"}
+
+    def tell(self, source: WebhookSource) -> None:
+        if source.name in self.deaf:
+            raise UsageError("no topic")
+        self.told.append((source.name, source.signature.secret.resolve()))
+
+
+def test_no_secret_is_used_before_it_is_on_record(store: Store) -> None:
+    common: dict[str, Any] = {"emits": dict, "convert": lambda _: (), "owner": "tests"}
+    trail = Trail()
+    made = (WebhookSource(name, path=f"/{name}", signature=GitHub(secret(f"test/{name}")), **common) for name in "ab")
+    keys = Keys(made, trail)
+    assert [live(route) for route in keys.routes.values()] == [(), ()], "nobody was told yet"
+    assert renew(keys) == [("gateway.source_closed", "a")]
+    assert (live(keys.routes["/a"]), live(keys.routes["/b"]), keys.is_waiting) == ((), (b"b",), True)
+    with pytest.raises(Refusal) as refused:
+        keys.routes["/a"].check_open()
+    assert (refused.value.response.status, refused.value.reason) == (503, "no-audit")
+    trail.deaf = {"b"}
+    store.values["test/b"] = Found("new")
+    assert renew(keys) == [("gateway.secrets_renewed", "a"), ("gateway.source_closed", "b")]
+    assert (live(keys.routes["/a"]), live(keys.routes["/b"])) == ((b"old",), ()), "neither the old one any longer"
+    trail.deaf = set()
+    assert renew(keys) == [("gateway.secrets_renewed", "b")]
+    assert (live(keys.routes["/b"]), keys.is_waiting) == ((b"new",), False)
+    assert trail.told[-1] == ("b", "new")
+
+
 def test_who_delivers_does_not_wait_for_a_slow_store(store: Store, keys: Keys) -> None:
     store.gate = threading.Event()
 

@@ -12,6 +12,7 @@ from heddle.errors import UsageError
 from heddle.integration import Component, PulledSource
 from heddle.local import die_with_parent
 from heddle.operations.pulling import pull
+from heddle.operations.serving import serve
 from heddle.operations.supervise import Child, Supervisor, held, worker_command
 from heddle.operations.work import work
 from heddle.project import Project, load_project
@@ -60,9 +61,7 @@ def worker(name: str, instance: Instance = None) -> None:
 
 def _run(name: str, project: Project, settings: Settings) -> None:
     if name == GATEWAY:
-        from heddle.sources.gateway import run_gateway  # the HTTP server is for this one process
-
-        run_gateway(webhook_sources(project), settings)
+        serve(webhook_sources(project), settings)
     elif name.endswith(PULL):
         source = project.component(name.removesuffix(PULL))
         assert isinstance(source, PulledSource)

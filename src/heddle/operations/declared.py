@@ -7,6 +7,7 @@ from typing import Final
 
 from heddle.broker.log import TopicSpec
 from heddle.contracts import Contract
+from heddle.delivery.gateway_audit import gateway_audit_topic
 from heddle.delivery.pull import MAX_POSITION_BYTES
 from heddle.delivery.pull_audit import audit_topic
 from heddle.delivery.subscription import Subscription, subscription_of
@@ -14,6 +15,7 @@ from heddle.errors import UsageError
 from heddle.integration import PulledSource
 from heddle.project import Project
 from heddle.settings import Settings
+from heddle.sources.webhook import WebhookSource
 
 HOUR_MS: Final = 3_600_000
 # What dead-letter headers (original headers, error, stack) may add to a record.
@@ -63,10 +65,12 @@ def _inputs(project: Project, contracts: Sequence[Contract], settings: Settings)
             "max.message.bytes": str(settings.gateway_max_body_bytes + HEADERS_BYTES),
         }
         yield TopicSpec(source.raw_topic, partitions, replication, config | _durability(settings))
+        audited = _audit_config() | {"message.timestamp.type": "LogAppendTime"} | _durability(settings)
         if isinstance(source, PulledSource):
             yield TopicSpec(source.position_topic, 1, replication, _POSITION_CONFIG | _durability(settings))
-            audited = _audit_config() | {"message.timestamp.type": "LogAppendTime"} | _durability(settings)
             yield TopicSpec(audit_topic(source), 1, replication, audited)
+        if isinstance(source, WebhookSource):
+            yield TopicSpec(gateway_audit_topic(source), 1, replication, audited)
 
 
 def own_topics(subscription: Subscription, source: TopicSpec, settings: Settings) -> Iterator[TopicSpec]:

@@ -72,6 +72,12 @@ class WebhookSource(Source):
         self.on_failure = on_failure
         self.regulated = regulated
 
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """What the gateway verifies its deliveries and handshakes with."""
+        token = self.handshake.token if isinstance(self.handshake, EchoQuery) else None
+        return frozenset({self.signature.secret.name, *([token.name] if token is not None else ())})
+
     def convert_record(self, record: Record) -> Iterable[Draft[Any]]:
         if record.value is None:
             raise ContractError("the raw record holds no delivery", hint="only the gateway writes to a raw topic")

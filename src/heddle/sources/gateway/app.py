@@ -5,6 +5,7 @@ Plain ASGI: a router and middleware would cost more than all that is done here."
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ import structlog
 from heddle.settings import Settings
 from heddle.sources.gateway.connection import Connection, RawLog
 from heddle.sources.gateway.counters import Counters
-from heddle.sources.gateway.keys import Keys
+from heddle.sources.gateway.keys import Audit, Keys
 from heddle.sources.gateway.limits import Limits, read_body
 from heddle.sources.gateway.responses import ACCEPTED, Receive, Refusal, Response, Scope, Send
 from heddle.sources.gateway.routes import Route
@@ -25,25 +26,32 @@ from heddle.sources.webhook import WebhookSource
 
 NO_SOURCE = "-"
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
+AUDIT_WAIT_S = 3.0
+AUDIT_RETRY_S = 1.0
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 
 log = structlog.get_logger("heddle.gateway")
 
 
-def gateway_app(sources: Iterable[WebhookSource], settings: Settings, producer: RawLog) -> Gateway:
-    """An ASGI application that serves `sources`; its lifespan starts and stops `producer`.
+def gateway_app(
+    sources: Iterable[WebhookSource], settings: Settings, producer: RawLog, audit: Audit | None = None
+) -> Gateway:
+    """An ASGI application that serves `sources`; its lifespan starts and stops `producer`. `audit`: is told of the
+    secrets in use before they are used; without it nobody is.
 
     Raises `UsageError` for two sources on one path or a secret without a value."""
-    return Gateway(tuple(sources), settings, producer)
+    return Gateway(tuple(sources), settings, producer, audit)
 
 
 class Gateway:
     """State: the routes with their secrets, and what is counted. One event loop calls everything."""
 
-    def __init__(self, sources: tuple[WebhookSource, ...], settings: Settings, producer: RawLog) -> None:
+    def __init__(
+        self, sources: tuple[WebhookSource, ...], settings: Settings, producer: RawLog, audit: Audit | None = None
+    ) -> None:
         self._settings = settings
-        self._keys = Keys(sources)
-        self._renewal = asyncio.Lock()
+        self._keys = Keys(sources, audit)
+        self._renewal, self._first_renewal = asyncio.Lock(), asyncio.Event()
         self._limits = Limits.of(settings)
         self._deadline_s = settings.gateway_deadline_s
         self._base_url = settings.gateway_base_url.rstrip("/")
@@ -141,6 +149,7 @@ class Gateway:
         await receive()
         await self._connection.open()
         renewing = asyncio.create_task(self._keep_renewing())
+        await self._begun()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         renewing.cancel()
@@ -149,13 +158,26 @@ class Gateway:
         self.counters.flush()
         await send({"type": "lifespan.shutdown.complete"})
 
+    async def _begun(self) -> None:
+        """Deliveries that come before the secrets are on record get a 503; where that is quick, none comes before."""
+        if self._connection.connected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AUDIT_WAIT_S):
+                    await self._first_renewal.wait()
+
     async def _keep_renewing(self) -> None:
+        if self._keys.is_waiting:
+            await self._renewed()
+        self._first_renewal.set()
         while True:
-            await asyncio.sleep(self._settings.gateway_renew_s)
-            try:
-                await self.renew()
-            except Exception as error:  # a fault of ours; the next round may do better than an end of all rounds
-                self._tell_fault(NO_SOURCE, error)
+            await asyncio.sleep(AUDIT_RETRY_S if self._keys.is_waiting else self._settings.gateway_renew_s)
+            await self._renewed()
+
+    async def _renewed(self) -> None:
+        try:
+            await self.renew()
+        except Exception as error:  # a fault of ours; the next round may do better than an end of all rounds
+            self._tell_fault(NO_SOURCE, error)
 
 
 def _is_local(scope: Scope) -> bool:

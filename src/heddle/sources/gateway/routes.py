@@ -39,24 +39,26 @@ def load_routes(sources: Iterable[WebhookSource]) -> Routes:
 
 @dataclass(frozen=True)
 class Route:
-    """Each step raises `Refusal` with the right status. `verifier` is None once there is no secret any more."""
+    """Each step raises `Refusal` with the right status. `verifier` is None while it is closed: `closed_for` says
+    why."""
 
     source: WebhookSource
     verifier: Verifier | None
     tokens: tuple[str, ...] = dataclasses.field(repr=False)
+    closed_for: str = ""
 
     @classmethod
     def load(cls, source: WebhookSource) -> Route:
         tokens = source.handshake.tokens() if isinstance(source.handshake, EchoQuery) else ()
         return cls(source, source.signature.load(), tokens)
 
-    def closed(self) -> Route:
-        """The same source without secrets: it takes nothing."""
-        return dataclasses.replace(self, verifier=None, tokens=())
+    def closed(self, why: str) -> Route:
+        """The same source without secrets: it takes nothing. `why`: the reason that its refusals are counted under."""
+        return dataclasses.replace(self, verifier=None, tokens=(), closed_for=why)
 
     def check_open(self) -> None:
         if self.verifier is None:
-            raise unavailable("no-secret")
+            raise unavailable(self.closed_for)
 
     def challenge_in_query(self, scope: Scope) -> Response | None:
         """The answer to an unsigned handshake, if this request is one."""

@@ -24,6 +24,7 @@ from heddle.secrets import refresh_all
 from heddle.settings import Settings, need
 from heddle.sources.gateway.app import Gateway, gateway_app
 from heddle.sources.gateway.http1 import BoundedHttp, HeadLimits
+from heddle.sources.gateway.keys import Audit
 from heddle.sources.webhook import WebhookSource
 
 GATEWAY_FILE = "gateway.json"
@@ -32,18 +33,20 @@ BACKLOG = 1024
 log = structlog.get_logger("heddle.gateway")
 
 
-def run_gateway(sources: Iterable[WebhookSource], settings: Settings, *, state_dir: Path | None = None) -> None:
+def run_gateway(
+    sources: Iterable[WebhookSource], settings: Settings, *, state_dir: Path | None = None, audit: Audit | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain: requests in flight are answered, what was sent lands.
 
     Secrets are asked for again all the time, on SIGHUP at once. While it serves, `gateway.json` in the project's state
-    folder (or `state_dir`) holds its address. Raises `UsageError` for a taken port, a path claimed twice, a secret
-    without a value."""
+    folder (or `state_dir`) holds its address. `audit`: as of `gateway_app`. Raises `UsageError` for a taken port, a
+    path claimed twice, a secret without a value."""
     # Here and not above: of all commands only this one needs the asynchronous Kafka client.
     from heddle.broker.async_edge import AsyncProducer
 
     need(settings, "bootstrap_servers")
     folder = state_dir if state_dir is not None else default_state_dir()
-    gateway = gateway_app(sources, settings, AsyncProducer(settings.kafka_config()))
+    gateway = gateway_app(sources, settings, AsyncProducer(settings.kafka_config()), audit)
     with listening(settings) as listener:
         address = url_of(listener, settings.gateway_host)
         with contextlib.ExitStack() as announced:
