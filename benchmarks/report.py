@@ -175,8 +175,8 @@ def scale(figures: Figures) -> Iterator[str]:
     if killed:
         yield ""
         yield (
-            f"Two workers, one killed (-9) with {killed['through_when_killed']:,} of {killed['records']:,} orders "
-            "through: every output was there once and equal to the reference, every bad order in the dead letters."
+            f"Two workers, one killed (-9) when it had done {killed['by_killed']:,} of {killed['records']:,} orders: "
+            "every output was there once and equal to the reference, every bad order in the dead letters."
         )
 
 
