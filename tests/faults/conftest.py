@@ -26,6 +26,14 @@ def app(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Applicati
     return application
 
 
+@pytest.fixture(scope="module")
+def running_app(app: Application) -> Iterator[Application]:
+    """Running from the first test that asks for it to the end of the module: each leaves it as it found it, with
+    nothing left to do."""
+    with app.running():
+        yield app
+
+
 @pytest.fixture
 def watch(app: Application) -> Iterator[Watch]:
     watch = Watch(app)

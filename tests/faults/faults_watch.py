@@ -13,7 +13,7 @@ from faults_app import Application
 
 from heddle.broker.kafka import KafkaBroker
 from heddle.delivery.metadata import Counts, PartitionMetadata
-from heddle.operations.lag import subscription_lag
+from heddle.operations.lag import EXACT_UP_TO, subscription_lag
 
 TIMEOUT_S = 30.0
 PARTITIONS = range(6)
@@ -67,12 +67,16 @@ class Watch:
         return rows[0].lag
 
     def drained(self) -> bool:
-        for subscription in self._app.subscriptions:
-            self.counts(subscription.name)
+        """Asks exactly only when it may be so: the application needs the processors more than its watcher does."""
+        for name in self._topics:
+            self.counts(name)
+        ends = self._admin.end_offsets(dict.fromkeys(self._topics.values(), PARTITIONS))
+        if any(self._is_far_behind(name, ends[topic]) for name, topic in self._topics.items()):
+            return False
         return not any(row.lag for row in subscription_lag(self.broker, self._app.subscriptions))
 
     def everybody_works(self) -> bool:
-        return all(row.members for row in subscription_lag(self.broker, self._app.subscriptions))
+        return all(self._admin.group_members(self._topics).values())
 
     def ends(self, topic: str) -> dict[int, int]:
         """Behind the last record of each partition, decided or not."""
@@ -92,6 +96,10 @@ class Watch:
 
     def has_undecided_records(self, topic: str) -> bool:
         return self.ends(topic) != self._ends(topic, IsolationLevel.READ_COMMITTED)
+
+    def _is_far_behind(self, name: str, ends: dict[int, int]) -> bool:
+        """So far that `subscription_lag` would count offsets, too."""
+        return any(end - self._reached.get((name, partition), 0) > EXACT_UP_TO for partition, end in ends.items())
 
     def _ends(self, topic: str, isolation: IsolationLevel) -> dict[int, int]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]

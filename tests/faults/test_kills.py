@@ -100,7 +100,7 @@ def plan_of(kills: int, dice: random.Random, components: list[str]) -> list[tupl
 
 @pytest.mark.parametrize(("changes", "first", "kills"), ROUNDS)
 def test_nothing_is_lost_or_doubled_when_processes_are_killed(
-    app: Application,
+    running_app: Application,
     watch: Watch,
     changes: int,
     first: int,
@@ -110,16 +110,15 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed(
     seed = os.environ.get("HEDDLE_FAULTS_SEED") or secrets.token_hex(4)
     dice = random.Random(seed)
     began = time.monotonic()
-    with app.running():
-        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
-        with Load(app, watch, changes, first) as load:
-            assassin = Assassin(app, watch, load, dice)
-            plan = plan_of(kills, dice, app.components)
-            for victim, inside in plan:
-                assassin.strike(victim, len(load.deliveries) // len(plan), inside=inside)
-            with load.playing():
-                pass
-            census, recovery_s = load.finish()
+    running_app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+    with Load(running_app, watch, changes, first) as load:
+        assassin = Assassin(running_app, watch, load, dice)
+        plan = plan_of(kills, dice, running_app.components)
+        for victim, inside in plan:
+            assassin.strike(victim, len(load.deliveries) // len(plan), inside=inside)
+        with load.playing():
+            pass
+        census, recovery_s = load.finish()
     summary = (
         f"{assassin.tally()}, {events(census):,} events, {time.monotonic() - began:.0f} s, "
         f"lag 0 after {recovery_s:.1f} s; {outcome_figures(census, load)}; seed {seed}"
@@ -129,16 +128,15 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed(
 
 
 def test_a_killed_supervisor_takes_its_workers_along_and_another_goes_on(
-    app: Application, watch: Watch, record_property: Callable[[str, object], None]
+    running_app: Application, watch: Watch, record_property: Callable[[str, object], None]
 ) -> None:
-    with app.running():
-        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
-        with Load(app, watch, 600, 1_200) as load:
-            works = watch.progress(SINK)
-            with load.playing():
-                app.until("the sink works", works, RECOVERY_TIMEOUT_S)
-                app.kill_supervisor()
-            census, recovery_s = load.finish()
+    running_app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+    with Load(running_app, watch, 600, 1_200) as load:
+        works = watch.progress(SINK)
+        with load.playing():
+            running_app.until("the sink works", works, RECOVERY_TIMEOUT_S)
+            running_app.kill_supervisor()
+        census, recovery_s = load.finish()
     summary = f"{events(census):,} events, lag 0 after {recovery_s:.1f} s; {outcome_figures(census, load)}"
     record_property("summary", summary)
     assert_holds(census, summary)

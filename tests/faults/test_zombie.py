@@ -33,12 +33,11 @@ pytestmark = [pytest.mark.stack, pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def load(app: Application, watch: Watch) -> Iterator[Load]:
+def load(running_app: Application, watch: Watch) -> Iterator[Load]:
     """Workers up, nothing played yet."""
-    with app.running():
-        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
-        with Load(app, watch, CHANGES, FIRST) as load:
-            yield load
+    running_app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+    with Load(running_app, watch, CHANGES, FIRST) as load:
+        yield load
 
 
 @pytest.mark.parametrize("how", [ANYWHERE, UNCOMMITTED, pytest.param(EXPIRED, marks=LATE)])
