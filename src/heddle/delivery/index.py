@@ -6,7 +6,8 @@ ownership, changed only after the transaction that wrote the change has committe
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -68,7 +69,7 @@ class PartitionIndex:
     _last_offset: int = -1  # of any entry, resolved or not: what comes after it has none yet
     _longest_lane: int = 0  # at least; exact once there are no lanes
     _entries: dict[EntryId, Entry] = field(default_factory=dict)
-    _lanes: dict[bytes, deque[int]] = field(default_factory=dict)
+    _lanes: dict[bytes, list[int]] = field(default_factory=dict)  # rising; mostly of one, for which a deque is large
     _markers: dict[EntryId, tuple[Entry, Identity]] = field(default_factory=dict)
     _marked: Counter[Identity] = field(default_factory=Counter)
     _due: list[tuple[float, int, EntryId, int]] = field(default_factory=list)
@@ -103,7 +104,7 @@ class PartitionIndex:
             if self._has_lane(found):
                 lanes.setdefault(found.key or b"", []).append(found.offset)
         for key, offsets in lanes.items():
-            self._lanes[key] = deque(sorted(offsets))
+            self._lanes[key] = sorted(offsets)
             self._longest_lane = max(self._longest_lane, len(offsets))
         for entry in self._entries.values():
             # A clock that is behind the broker's must not lengthen the wait.
@@ -145,10 +146,12 @@ class PartitionIndex:
 
     def blocked(self, records: Sequence[Record]) -> list[bool]:
         """Which of these live records, in log order, are not attempted: `holds` and `blocking`, for a run of them."""
-        if self._markers or records[0].offset <= self._last_offset:
+        if self._markers:
             return [self.holds(record) or self.blocking(record) is not None for record in records]
-        lanes = self._lanes if self.order == "park" else {}
-        return [record.key in lanes for record in records]
+        lanes, entries, topic_id = self._lanes if self.order == "park" else {}, self._entries, self.topic_id
+        if records[0].offset > self._last_offset:
+            return [record.key in lanes for record in records]
+        return [record.key in lanes or (topic_id, record.offset) in entries for record in records]
 
     def older(self, key: bytes | None, offset: int) -> list[Entry]:
         """Unresolved entries of the key from before that offset, for `supersede`."""
@@ -251,7 +254,7 @@ class PartitionIndex:
         if lane is None:
             return
         if lane[0] == entry.offset:
-            lane.popleft()
+            del lane[0]
         else:
             lane.remove(entry.offset)
         if not lane:
@@ -303,11 +306,8 @@ class PartitionIndex:
         self.mark(entry_of(record), parsed_headers(original_of(record)).identity)
 
     def _enqueue(self, entry: Entry) -> None:
-        lane = self._lanes.setdefault(entry.key or b"", deque())
-        if lane and lane[-1] > entry.offset:
-            self._lanes[entry.key or b""] = deque(sorted([*lane, entry.offset]))
-        else:
-            lane.append(entry.offset)
+        lane = self._lanes.setdefault(entry.key or b"", [])
+        insort(lane, entry.offset)
         self._longest_lane = max(self._longest_lane, len(lane))
 
     def _is_head(self, entry: Entry) -> bool:
