@@ -7,6 +7,7 @@ original header in order, then ours under `heddle-`, replaced on each hop.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -93,7 +94,7 @@ def entry_of(record: Record) -> Entry:
     try:
         if version == b"1":
             return Entry(
-                _text(headers[TOPIC_ID]),
+                sys.intern(_text(headers[TOPIC_ID])),  # of all entries the same
                 int(headers[PARTITION] or b""),
                 int(headers[OFFSET] or b""),
                 headers.get(KEY),
