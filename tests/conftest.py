@@ -12,6 +12,7 @@ from heddle.local import Stack, running_stack
 
 # What has long modules comes early, so that the end of the run is short ones, which fill every process alike.
 _FOLDERS = ("integration", "conformance", "contracts", "unit")
+_LONG = ("test_wire_agreement.py", "test_wire_mutations.py")
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     machine busy: between two of them come others."""
     modules = list(dict.fromkeys(item.path for item in items))
     faults = [path for path in modules if path.parent.name == "faults"]
-    others = sorted((path for path in modules if path not in faults), key=_folder)
+    others = sorted((path for path in modules if path not in faults), key=_turn)
     dealt = chain.from_iterable(zip_longest(faults, others[::2], others[1::2]))
     place = {path: number for number, path in enumerate(filter(None, dealt))}
     items.sort(key=lambda item: place[item.path])
 
 
-def _folder(path: Path) -> int:
+def _turn(path: Path) -> int:
+    if path.name in _LONG:
+        return -1
     return _FOLDERS.index(path.parent.name) if path.parent.name in _FOLDERS else len(_FOLDERS)
 
 

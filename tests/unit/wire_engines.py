@@ -66,10 +66,14 @@ class Run:
         return [] if self._watched is None else self._watched.refused
 
 
+def engine_names() -> list[str]:
+    """Of the engines of this machine."""
+    return ["python"] if native_engine() is None else ["python", "native"]
+
+
 def engines_here(crossing: Crossing) -> dict[str, Run]:
     """A run on each engine of this machine."""
-    names = ["python"] if native_engine() is None else ["python", "native"]
-    return {name: Run(crossing, name) for name in names}
+    return {name: Run(crossing, name) for name in engine_names()}
 
 
 def may_be_too_wide(crossing: Crossing) -> bool:
