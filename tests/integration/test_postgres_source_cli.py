@@ -15,6 +15,7 @@ import pytest
 from cli_project import CliProject
 from postgres_source_harness import eventually
 
+from heddle.audit import heads
 from heddle.broker.kafka import KafkaBroker
 from heddle.settings import Settings
 
@@ -74,6 +75,12 @@ class Scene:
     def things(self) -> list[tuple[str, bool]]:
         return self.keys(f"{self.project.prefix}.thing.v1")
 
+    def audited(self) -> str:
+        """What the process that pulls has told last."""
+        with closing(self.broker.reader()) as reader:
+            tail = heads(reader, f"{self.source}.pull.audit", [0], 30)[0]
+        return tail.kind if tail else ""
+
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         worker = self.project.start("run", self.source)
@@ -103,6 +110,13 @@ def test_a_database_from_the_first_check_to_a_restart(scene: Scene) -> None:
     scene.run("insert into thing values ('a', 1), ('b', 2)")
     with scene.running():
         eventually(lambda: sorted(scene.things()) == [("default/a", True), ("default/b", True)], "the snapshot")
+
+        scene.stack.postgres.kill()
+        eventually(lambda: scene.audited() == "paused", "it is told")
+        assert f"{source}.pull reads nothing new, and nothing is parked" in heddle("status").stdout
+        scene.stack.postgres.start()
+        eventually(lambda: scene.audited() == "resumed", "the pause is over")
+
         scene.run("delete from thing where id = 'a'")
         scene.run("insert into other values (1, 'x'), (2, null), (3, 'z')")
         eventually(lambda: len(scene.keys(f"{scene.project.prefix}.other.v1")) == 2, "what converts flows")

@@ -17,6 +17,7 @@ from heddle.cli.main import out
 from heddle.contracts import load_contracts
 from heddle.delivery.subscription import subscription_of
 from heddle.errors import HeddleError
+from heddle.integration import PulledSource
 from heddle.operations.orphans import Orphan, find_orphans
 from heddle.operations.state import SubscriptionState, subscription_states
 from heddle.project import load_project
@@ -96,7 +97,8 @@ def _observed(root: Path, settings: Settings) -> Observed:
     subscriptions = [subscription_of(component) for component in project.components.values()]
     own = {contract.topic for contract in load_contracts(project.root)} | {s.topic for s in subscriptions}
     broker = KafkaBroker(settings)
-    states = subscription_states(broker, subscriptions)
+    pulled = [source for source in project.sources if isinstance(source, PulledSource)]
+    states = subscription_states(broker, subscriptions, pulled)
     with closing(broker.admin()) as admin, closing(broker.reader()) as reader:
         return Observed(states, find_orphans(admin, reader, subscriptions, own))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -18,7 +18,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from heddle.broker.log import Broker, GroupMetadata, Outgoing, Position
-from heddle.delivery.classify import failure_of, interruption
+from heddle.delivery.classify import failure_of, interruption, message_of
 from heddle.delivery.clock import Clock, SystemClock
 from heddle.delivery.diverted import Diverted
 from heddle.delivery.drafts import Drafts
@@ -77,9 +77,10 @@ class PullWorker:
         self._subscription = subscription_of(source)
         self._by_key = holds_keys(source.order)
         self._metadata: PartitionMetadata | None = None
+        self._standing: PartitionMetadata | None = None  # what was committed last, also while we have let go
         self._puller: Puller | None = None
         self._confirmed = b""
-        self._has_led = self._doubts = False
+        self._has_led = self._doubts = self._is_paused = False
         self._totals = Counts()
         self._delays = growing_delays()
         self._watchdog = Watchdog(lambda: self._log.error("a call will not end; ending the process"))
@@ -130,7 +131,7 @@ class PullWorker:
         change = self._consumer.take_rebalance()
         if change.revoked or change.lost:
             self._let_go()
-            self._has_led = False
+            self._standing, self._has_led = None, False
         if PARTITION not in self._consumer.assignment():
             return False
         try:
@@ -140,18 +141,16 @@ class PullWorker:
             assert self._puller is not None
             self._diverted.release()
             pull = self._puller.pull(self._settings.batch_max_records, IDLE_WAIT_S)
-            if pull is None:
-                return False
-            self._settle(pull, group)
+            if pull is not None:
+                self._settle(pull, group)
+            self._go_on(group)
         except StaleGenerationError:
-            self._producer.abort(TIMEOUT_S)
-            self._let_go()
+            self._forget_turn()
             return False
         except DependencyDownError as error:
-            delay_s = next(self._delays)
-            self._log.warning("paused: the source does not answer", error=str(error), retry_in_s=delay_s)
-            self._let_go()
-            self._clock.wait(stop, delay_s)
+            self._pause(error, group, stop)
+            return False
+        if pull is None:
             return False
         self._delays = growing_delays()
         return bool(pull.records)
@@ -183,6 +182,7 @@ class PullWorker:
         if self._audit is not None:
             resets, metadata = self._audit.resets(metadata, self._reader, self._log)
         self._commit(resets, metadata, group)
+        self._is_paused = self._audit is not None and self._audit.tells_of_pause
         tail = self._reader.tails(self._source.position_topic, [PARTITION], TIMEOUT_S)[PARTITION]
         position = None if tail is None else unpacked_position(self._source, tail.value or b"")
         self._diverted.restore()
@@ -212,10 +212,12 @@ class PullWorker:
 
     def _release(self, _partitions: frozenset[int] = frozenset()) -> None:
         """A clean end of our lead. Best effort: without it the successor takes it for a crash."""
-        if self._metadata is None:
+        standing, self._standing = self._standing, None
+        if standing is None or not self._has_led:  # then it is a predecessor's
             return
         try:
-            self._commit([], self._metadata.released(), self._consumer.group_metadata())
+            self._commit([], standing.released(), self._consumer.group_metadata())
+            self._standing = None
         except HeddleError as error:
             self._log.warning("could not give the lead back", error=str(error))
             with contextlib.suppress(HeddleError):
@@ -230,6 +232,41 @@ class PullWorker:
                     puller.close()
             except Exception as error:
                 self._log.warning("did not close cleanly", error=str(error))
+
+    def _forget_turn(self) -> None:
+        """The group has moved on."""
+        self._producer.abort(TIMEOUT_S)
+        self._let_go()
+        self._standing = None
+
+    # Waiting
+
+    def _pause(self, error: DependencyDownError, group: GroupMetadata, stop: threading.Event) -> None:
+        """The audit trail says why, once, for `heddle status`; connections end, and the lead stays ours."""
+        delay_s = next(self._delays)
+        self._log.warning("paused: the source does not answer", error=str(error), retry_in_s=delay_s)
+        self._let_go()
+        if not self._is_paused:
+            try:
+                self._tell("paused", {"why": f"{error.code}: {message_of(error)}"}, group)
+            except StaleGenerationError:
+                return self._forget_turn()
+            self._is_paused = True
+        self._clock.wait(stop, delay_s)
+        return None
+
+    def _go_on(self, group: GroupMetadata) -> None:
+        """After a pull that went well. The pause may have been a predecessor's."""
+        if self._is_paused:
+            self._metadata = self._tell("resumed", {}, group)
+            self._is_paused = False
+
+    def _tell(self, kind: str, detail: Mapping[str, str], group: GroupMetadata) -> PartitionMetadata | None:
+        """An audit record of its own. What stands now."""
+        if self._audit is not None and self._standing is not None:
+            records, metadata = self._audit.event(self._standing, kind, detail)
+            self._commit(records, metadata, group)
+        return self._standing
 
     # Settling
 
@@ -297,6 +334,7 @@ class PullWorker:
         for attempt in stamina.retry_context(on=CommitUnknownError, attempts=COMMIT_TRIES, timeout=None):
             with attempt:
                 self._producer.commit(TIMEOUT_S)
+        self._standing = metadata
 
 
 def packed_position(source: PulledSource, position: bytes) -> Outgoing:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heddle.audit import AuditRecord, heads
 from heddle.broker.log import Admin, Broker, Reader
 from heddle.delivery.metadata import Counts
+from heddle.delivery.pull_audit import audit_topic
 from heddle.delivery.subscription import Subscription
 from heddle.errors import BrokerDownError
+from heddle.integration import PulledSource
 from heddle.operations.lag import UNREADABLE_HINT, SubscriptionLag, lag_of
 from heddle.operations.unresolved import Unresolved, count_unresolved
 
@@ -20,17 +22,23 @@ TAIL_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Partitions that read nothing new, all for one reason, as their owner noted it: `<kind>: <what>`."""
+    """Partitions that read nothing new, all for one reason, as their owner noted it: `<kind>: <what>`. None of them:
+    the process that pulls the source of this name."""
 
     subscription: str
     partitions: tuple[int, ...]
     reason: str
     has_workers: bool
 
-    def __str__(self) -> str:
-        many = len(self.partitions) > 1
+    @property
+    def who(self) -> str:
+        if not self.partitions:
+            return f"{self.subscription}.pull"
         numbers = ", ".join(map(str, self.partitions))
-        who = f"{'partitions' if many else 'partition'} {numbers} of {self.subscription}"
+        return f"{'partitions' if len(self.partitions) > 1 else 'partition'} {numbers} of {self.subscription}"
+
+    def __str__(self) -> str:
+        many, who = len(self.partitions) > 1, self.who
         kind, _, what = self.reason.partition(": ")
         if not self.has_workers:
             return f"{who} {'were' if many else 'was'} paused when the worker stopped ({self.reason})"
@@ -55,6 +63,11 @@ class Pause:
                 return "it goes on by itself"
             case _:
                 return "mend what it waits for: it tries by itself, and goes on once that answers"
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        process = {} if self.partitions else {"process": self.who}
+        return {"partitions": list(self.partitions), "reason": self.reason, **process}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +108,19 @@ class SubscriptionState:
             "lag": self.lag.lag,
             "workers": self.lag.members,
             "unresolved": self.unresolved.document(),
-            "paused": [{"partitions": list(p.partitions), "reason": p.reason} for p in self.pauses or ()],
+            "paused": [pause.document() for pause in self.pauses or ()],
             "problems": [{"message": message, "hint": hint} for message, hint in self.problems],
         }
 
 
-def subscription_states(broker: Broker, subscriptions: Iterable[Subscription]) -> list[SubscriptionState]:
-    """Asks the broker, all subscriptions side by side."""
-    subscriptions = list(subscriptions)
+def subscription_states(
+    broker: Broker, subscriptions: Iterable[Subscription], pulled: Iterable[PulledSource] = ()
+) -> list[SubscriptionState]:
+    """Asks the broker, all subscriptions side by side. `pulled`: the sources among them that a process goes to; a pause
+    of it is one of the subscription that has the source's name."""
+    subscriptions, by_name = list(subscriptions), {source.name: source for source in pulled}
     with ThreadPoolExecutor(max_workers=len(subscriptions) or 1) as pool:
-        return list(pool.map(lambda subscription: _one(broker, subscription), subscriptions))
+        return list(pool.map(lambda each: _one(broker, each, by_name.get(each.name)), subscriptions))
 
 
 def pauses_of(
@@ -122,10 +138,27 @@ def pauses_of(
     return tuple(Pause(subscription.name, tuple(found), reason, has_workers) for reason, found in reasons.items())
 
 
-def _one(broker: Broker, subscription: Subscription) -> SubscriptionState:
+def pull_pause_of(admin: Admin, reader: Reader, source: PulledSource) -> tuple[Pause, ...] | None:
+    """As `pauses_of`, of the process that goes to the source; () also before its audit topic is made."""
+    topic, group = audit_topic(source), f"{source.name}.pull"
+    if topic not in admin.topics([topic]):
+        return ()
+    try:
+        reason = _paused(heads(reader, topic, [0], TAIL_TIMEOUT_S)[0])
+    except BrokerDownError:
+        return None
+    return (Pause(source.name, (), reason, admin.group_members([group])[group] > 0),) if reason else ()
+
+
+def _one(broker: Broker, subscription: Subscription, pulled: PulledSource | None) -> SubscriptionState:
     admin, reader = broker.admin(), broker.reader()
     try:
-        return _state(admin, reader, subscription)
+        state = _state(admin, reader, subscription)
+        if pulled is None:
+            return state
+        more = pull_pause_of(admin, reader, pulled)
+        pauses = None if more is None or state.pauses is None else (*more, *state.pauses)
+        return replace(state, pauses=pauses)
     finally:
         reader.close()
         admin.close()
