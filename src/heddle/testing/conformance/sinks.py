@@ -70,15 +70,19 @@ class SinkConformance(ABC):
         self._require("order")
         with self._open() as writer:
             self._all_applied(writer)
-        self._is_held_once("effects are not made, or not in order")
+        self._is_held_once(
+            "effects are not made, or not in order (make them in the order of the batch, before you answer)"
+        )
 
     def test_a_batch_of_which_the_process_died_before_its_effects_is_made_later(self) -> None:
         self._require("crash-before")
         with self._open():
-            assert self.held() == {}, "there are effects before anything was applied"
+            assert self.held() == {}, (
+                "there are effects before anything was applied: `open` and `bump` may leave the fence, and nothing else"
+            )
         with self._open() as writer:
             self._all_applied(writer)
-        self._is_held_once("what nobody had applied is not there")
+        self._is_held_once("what nobody had applied is not there (nothing may be marked as done before its effect is)")
 
     def test_a_batch_of_which_the_process_died_after_its_effects_changes_nothing(self) -> None:
         """No offset was committed: a successor gets all of it again."""
@@ -86,7 +90,9 @@ class SinkConformance(ABC):
         for _ in range(2):
             with self._open() as writer:
                 self._all_applied(writer)
-        self._is_held_once("a successor makes effects a second time")
+        self._is_held_once(
+            "a successor makes effects twice (commit identity and effect together, or send a key that the target knows)"
+        )
 
     def test_an_event_that_comes_again_changes_nothing(self) -> None:
         """The first version, after the second has taken effect."""
@@ -94,8 +100,12 @@ class SinkConformance(ABC):
         with self._open() as writer:
             self._all_applied(writer)
             answers, failures = writer.apply(self._events()[:ENTITIES])
-        assert None not in answers, f"an event that comes again is not answered: {failures}"
-        self._is_held_once("an event that comes again takes effect again")
+        assert None not in answers, (
+            f"an event that comes again is not answered: {failures}. It is Applied(Outcome.DUPLICATE)"
+        )
+        self._is_held_once(
+            "an event that comes again takes effect again (look for its identity before the effect, however old it is)"
+        )
 
     def test_a_zombie_is_refused(self) -> None:
         """A former owner of the partition, whom nobody has told."""
@@ -104,9 +114,14 @@ class SinkConformance(ABC):
             try:
                 zombie.apply(self._events())
             except PartitionFencedError:
-                assert self.held() == {}, "a former owner's writes are at the target"
+                assert self.held() == {}, (
+                    "a former owner's writes are at the target: look at the fence in the effects' transaction"
+                )
                 return
-        raise AssertionError("a former owner of the partition is not refused")
+        raise AssertionError(
+            "a former owner of the partition is not refused: `bump` has to leave an epoch there, and `apply` has to "
+            "raise PartitionFencedError where it finds a later one"
+        )
 
     def test_poison_fails_alone(self) -> None:
         """And for a sink of order "park" what comes after it of its key is not applied."""
@@ -116,16 +131,24 @@ class SinkConformance(ABC):
         waits = self.sink().order == "park"
         with self._open() as writer:
             answers, failures = writer.apply(events)
-        assert [failure.index for failure in failures] == [1], f"not the poison alone failed: {failures}"
+        assert [failure.index for failure in failures] == [1], (
+            f"not the poison alone failed: {failures}. What one record is to blame for is a Failure with its index"
+        )
         claimed = [answer is not None for answer in answers]
-        assert claimed == [True, False, not waits, True], f"answered: {claimed}"
+        assert claimed == [True, False, not waits, True], (
+            f"answered: {claimed}. None is for what failed and, for order park, for later events of its key alone"
+        )
         expected = {0: 0, 2: 0} | ({} if waits else {1: 1})
-        assert self.held() == expected, f"beside poison the target holds {self.held()}, not {expected}"
+        assert self.held() == expected, (
+            f"beside poison the target holds {self.held()}, not {expected}: roll back what failed, and only that"
+        )
 
     def test_while_the_target_is_down_nothing_is_claimed(self) -> None:
         self._require("down")
         with self.down():
-            assert self._attempted() == {}, "effects are claimed while the target is down"
+            assert self._attempted() == {}, (
+                "effects are claimed while the target is down: raise DependencyDownError, or leave the answers None"
+            )
         self._catches_up()
 
     def test_of_a_slow_target_nothing_is_claimed_that_is_not_there(self) -> None:
@@ -168,8 +191,8 @@ class SinkConformance(ABC):
 
     def _all_applied(self, writer: SinkWriter[Any]) -> None:
         answers, failures = writer.apply(self._events())
-        assert not failures, f"events fail: {failures}"
-        assert None not in answers, "events are not answered"
+        assert not failures, f"events fail: {failures}. Does the target accept what `value` makes?"
+        assert None not in answers, "events are not answered: an effect that is made is answered with Applied"
 
     def _is_held_once(self, what: str) -> None:
         expected = dict.fromkeys(range(ENTITIES), VERSIONS - 1)
@@ -184,13 +207,17 @@ class SinkConformance(ABC):
                 answers, failures = writer.apply(events)
         except DependencyDownError:
             return {}
-        assert all(map(_is_passing, failures)), f"a target's trouble is taken for the record's: {failures}"
+        assert all(map(_is_passing, failures)), (
+            f"a target's trouble is taken for the record's: {failures}. Raise DependencyDownError"
+        )
         return _last(events, answers)
 
     def _is_there(self, claimed: Mapping[int, int]) -> None:
         held = self.held()
         missing = {e: v for e, v in claimed.items() if held.get(e, -1) < v}
-        assert not missing, f"claimed, and not at the target: {missing}"
+        assert not missing, (
+            f"claimed, and not at the target: {missing}. Answer only once the target has said that it is there"
+        )
 
     def _catches_up(self) -> None:
         """What the worker does once the target is back: the same batch again, until it is answered."""
@@ -198,8 +225,12 @@ class SinkConformance(ABC):
             with contextlib.suppress(DependencyDownError), self._open() as writer:
                 answers, failures = writer.apply(self._events())
                 if not failures and None not in answers:
-                    return self._is_held_once("after the trouble")
-        raise AssertionError("the target is back, and the batch is not applied")
+                    return self._is_held_once(
+                        "after the trouble (what had its effect has to be recognised when it comes again)"
+                    )
+        raise AssertionError(
+            "the target is back, and the batch is not applied: `open` has to connect anew, and waits have to end"
+        )
 
 
 def _is_passing(failure: Failure) -> bool:
