@@ -217,6 +217,27 @@ class Unpackable(Paid):
         return super().pack() + b" " * next(self.packs)
 
 
+class Minding(ListPuller):
+    """Keeps the number of each row beside the position, and does not begin without them."""
+
+    known: tuple[bytes, ...] = ()
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
+        self.known = tuple(sorted(key for key, _ in entries))
+
+    def begin(self, position: bytes | None) -> None:
+        super().begin(position)
+        assert self.known == tuple(sorted(b"%d" % number for number in range(self._next))), "not what was kept"
+
+    def pull(self, max_records: int, max_wait_s: float) -> Pull | None:
+        pull = super().pull(max_records, max_wait_s)
+        return pull and pull._replace(kept=[(row.id.encode(), b"") for row in rows_of(pull)])
+
+
+class TestKeepingToy(TestToy):
+    puller = Minding
+
+
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("test_a_position_goes_on_exactly_behind_what_was_pulled", {"puller": Forgetful}, "a position loses or repeats"),
     (

@@ -7,15 +7,45 @@ import time
 import unittest
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 from heddle.errors import DependencyDownError
-from heddle.integration import Pulled, PulledSource, Puller
+from heddle.integration import KeepingPuller, Pull, Pulled, PulledSource, Puller
 
 CHANGES = 12
 CHANGES_OF_A_STEP = 3
 WAIT_S = 0.25
 OPEN_LIMIT_S = 30.0
+
+
+Kept = dict[bytes | None, list[tuple[bytes, bytes | None]]]
+"""By position, what a `KeepingPuller` had given the worker to keep until there."""
+
+
+class Remembered:
+    """A keeping puller beside the part of the worker that keeps."""
+
+    def __init__(self, puller: KeepingPuller, kept: Kept, position: bytes | None) -> None:
+        self._puller, self._kept = puller, kept
+        self._entries = list(kept.get(position, []))
+
+    def begin(self, position: bytes | None) -> None:
+        self._puller.restore(self._entries)
+        self._puller.begin(position)
+
+    def pull(self, max_records: int, max_wait_s: float) -> Pull | None:
+        pull = self._puller.pull(max_records, max_wait_s)
+        if pull is not None:
+            self._entries += pull.kept
+            self._kept[pull.position] = list(self._entries)
+        return pull
+
+    def confirm(self, position: bytes) -> None:
+        self._puller.confirm(position)
+
+    def close(self) -> None:
+        self._puller.close()
 
 
 class PulledUpstream(ABC):
@@ -40,7 +70,8 @@ class PulledUpstream(ABC):
 
     @abstractmethod
     def poison(self) -> None:
-        """Upstream changes to what the source cannot convert: one record more whose `drafts` raises."""
+        """Upstream changes to what the source cannot convert: one record more whose `drafts` raises, of an entity that
+        no change has."""
 
     # What the checks share
 
@@ -65,12 +96,18 @@ class PulledUpstream(ABC):
         """One that has begun and is closed with `copies`; None where upstream does not let it in now."""
         with contextlib.ExitStack() as opened:
             try:
-                puller = opened.enter_context(contextlib.closing(self.source().open()))
+                puller: Puller = opened.enter_context(contextlib.closing(self.source().open()))
+                if isinstance(puller, KeepingPuller):
+                    puller = Remembered(puller, self._kept, position)
                 puller.begin(position)
             except DependencyDownError:
                 return None
             copies.push(opened.pop_all())
             return puller
+
+    @cached_property
+    def _kept(self) -> Kept:
+        return {}
 
     @contextlib.contextmanager
     def _open(self, position: bytes | None) -> Iterator[Puller]:
