@@ -95,6 +95,16 @@ class Application:
         assert code == 0, f"`heddle run` ended with {code}\n{self.last_lines()}"
 
     @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Between two runs of `heddle run`, of which the first has to end by itself."""
+        assert self._supervisor is not None
+        code = _stop(self._supervisor)
+        assert code == 0, f"`heddle run` ended with {code}\n{self.last_lines()}"
+        yield
+        with self.log.open("a") as log:
+            self._supervisor = self._start(log, "run")
+
+    @contextmanager
     def successor(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
         """A second worker of a component, under an instance name of its own, as another host would run it."""
         with self.log.open("a") as log:

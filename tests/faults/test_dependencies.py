@@ -29,12 +29,11 @@ def all_servers_up(own_stack: Stack) -> None:
 
 
 @pytest.fixture
-def load(app: Application, watch: Watch) -> Iterator[Load]:
+def load(running_app: Application, watch: Watch) -> Iterator[Load]:
     """Workers up, nothing played yet."""
-    with app.running():
-        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
-        with Load(app, watch, CHANGES, FIRST) as load:
-            yield load
+    running_app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+    with Load(running_app, watch, CHANGES, FIRST) as load:
+        yield load
 
 
 def test_kafka_is_killed_under_load_and_the_gateway_with_it(
@@ -50,28 +49,29 @@ def test_kafka_is_killed_under_load_and_the_gateway_with_it(
 
 
 def test_the_registry_is_down_when_workers_start_and_dies_again_under_load(
-    app: Application, watch: Watch, record_property: Report
+    running_app: Application, watch: Watch, record_property: Report
 ) -> None:
     """Processes that know no schema yet wait for it, in the group; the others have what they need."""
-    app.stack.registry.kill()
-    with app.running():
-        app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+    app = running_app
+    with app.resting():
+        app.stack.registry.kill()
+    app.until("every subscription has its worker", watch.everybody_works, READY_TIMEOUT_S)
+    app.stack.registry.start()
+    with Load(app, watch, CHANGES, FIRST) as load:
+        app.stack.registry.kill()
+        waits = app.said(f"paused component={CONVERTER} error=dependency-down")
+        with load.playing(CHANGES // 2):
+            app.until("the converter waits for the registry", waits, READY_TIMEOUT_S)
+        works = watch.progress(SINK)
         app.stack.registry.start()
-        with Load(app, watch, CHANGES, FIRST) as load:
-            app.stack.registry.kill()
-            waits = app.said(f"paused component={CONVERTER} error=dependency-down")
-            with load.playing(CHANGES // 2):
-                app.until("the converter waits for the registry", waits, READY_TIMEOUT_S)
-            works = watch.progress(SINK)
-            app.stack.registry.start()
-            app.until("the sink works", works, RECOVERY_TIMEOUT_S)
-            app.stack.registry.kill()
-            waits = app.said(f"paused component={FLOW} error=dependency-down")
-            app.process(FLOW).kill()
-            with load.playing():
-                app.until("the flow's new process waits for the registry", waits, READY_TIMEOUT_S)
-            app.stack.registry.start()
-            settle(load, record_property)
+        app.until("the sink works", works, RECOVERY_TIMEOUT_S)
+        app.stack.registry.kill()
+        waits = app.said(f"paused component={FLOW} error=dependency-down")
+        app.process(FLOW).kill()
+        with load.playing():
+            app.until("the flow's new process waits for the registry", waits, READY_TIMEOUT_S)
+        app.stack.registry.start()
+        settle(load, record_property)
 
 
 def test_postgres_is_killed_under_load_and_inside_of_commit(
