@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from email.utils import formatdate
 from pathlib import Path
@@ -31,6 +32,7 @@ from heddle import (
 )
 from heddle.delivery.classify import is_unknown_effect, retry_after_s, target_of
 from heddle.errors import AuthError, Failure, FailureClass, UsageError
+from heddle.testing.clock import CallsOnManualClock, ManualClock
 from schemas.ledger import Entry
 
 
@@ -241,11 +243,12 @@ def test_past_the_window_it_is_unknown_and_nothing_is_sent(target: Target) -> No
 def test_an_outage_that_outlasts_the_window_leaves_unknown_what_was_sent_before_it(target: Target) -> None:
     """Nothing was parked: the same writer is given the same live record again."""
     target.fault = once(Fault(delay_s=30))
-    now = [time.time()]
-    with opened(target) as writer:
-        writer._sender._wall_s = lambda: now[0]
+    clock = ManualClock()
+    sink = sink_of(target.url)
+    sink.clock = CallsOnManualClock(clock)
+    with closing(sink.open()) as writer:
         assert only(apply(writer, *events("a"))[1]).code == "read-timeout"
-        now[0] += 25 * 3600
+        clock.move_to(clock.now + timedelta(hours=25))
         applied, failures = apply(writer, *events("a", "b"))
         assert applied == [None, APPLIED]
         assert is_unknown_effect(only(failures))

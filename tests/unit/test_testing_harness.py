@@ -776,3 +776,33 @@ def test_nothing_is_left_running(flow_of: Any) -> None:
         if thread.name == "watchdog":
             thread.join(5)
     assert threading.active_count() <= before
+
+
+# Tombstones
+
+
+def test_a_flow_passes_a_tombstone_on_behind_the_event_of_its_key(types: ModuleType, desk: Desk, order: Any) -> None:
+    flow = Flow(
+        "bills", reads=types.Order, writes=types.Bill, owner="testers", on_tombstone=lambda key: {"id": key["id"]},
+        do=lambda order: types.Bill(id=order.id, product=order.product, total=desk.price(order.product)),
+    )  # fmt: skip
+    with Harness(flow) as h:
+        h.feed(order("O-1"))
+        gone = h.feed_tombstone("O-1", id="gone")
+        h.feed(order("O-2", product="soap"))
+        h.feed_tombstone({"id": "O-2"})
+        h.feed_tombstone(order("O-3"))
+        h.run()
+        assert (gone.key, gone.id) == ("default/O-1", "gone")
+        assert h.outcomes == {"emitted": 3, "parked": 1, "diverted": 1}
+        assert [(event.key, event.value is None) for event in h.emitted] == [
+            ("default/O-1", False), ("default/O-1", True), ("default/O-3", True),
+        ]  # fmt: skip
+        assert h.outputs_of("O-3") == [None]
+        with pytest.raises(EncodeError):
+            h.feed_tombstone({"product": "tea"})
+
+
+def test_a_source_is_fed_no_tombstones(source: WebhookSource) -> None:
+    with Harness(source) as h, pytest.raises(UsageError, match="fed with deliveries"):
+        h.feed_tombstone("C-1")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _MOVE_S = 1e-6
+AT_ONCE_S = 1e-4
+"""A wait that is shorter does not move the clock: quick tries follow at once."""
 
 
 class TurnEnded(BaseException):
@@ -44,3 +47,27 @@ class ManualClock:
         elapsed_ms = -((START - moment) // timedelta(milliseconds=1))
         self._elapsed_ms = max(self._elapsed_ms, elapsed_ms)
         self._moves += 1
+
+
+class CallsOnManualClock:
+    """Implements `heddle.http.clock.CallClock`. A sink that waits between two tries of a call is at work: nobody could
+    advance the clock meanwhile, so its wait passes at once, and moves the clock by as much."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def wall_s(self) -> float:
+        return self._clock.wall_ms() / 1000
+
+    async def sleep(self, seconds: float) -> None:
+        """Others that wait for the same moment find that it has come."""
+        ends_at = self._clock.now + timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+        if seconds >= AT_ONCE_S:
+            self._clock.move_to(ends_at)
+
+    def jitter(self) -> float:
+        return self._clock.jitter()

@@ -43,6 +43,11 @@ class Feeder:
         record_key = self._contract.key_of(value) if key == BY_CONTRACT else _bytes(key)
         return self._append(self._codec.encode(value), record_key, event_id, time)
 
+    def tombstone(self, key: Any, event_id: str, time: datetime | None) -> Fed:
+        """`key`: a record key, else what the contract makes one of. Raises `EncodeError` where it cannot."""
+        record_key = key_bytes(key) if isinstance(key, str) else self._contract.key_of(key)
+        return self._append(None, record_key, event_id, time)
+
     def raw(self, data: bytes | None, key: str | None, event_id: str) -> Fed:
         return self._append(data, _bytes(key), event_id, None)
 

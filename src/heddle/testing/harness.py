@@ -79,6 +79,13 @@ class Harness:
         `EncodeError` for a value that its contract refuses."""
         return self._feeder.value(value, key, id, time)
 
+    def feed_tombstone(self, key: Any, *, id: str = "", time: datetime | None = None) -> Fed:
+        """A record with a key and no value: the entity of that key is gone. For a flow or a sink.
+
+        `key`: as text (`D-1` is short for `default/D-1`), or a value of the contract, or a dict of its key fields. What
+        the component makes of it says its `on_tombstone`. Raises `EncodeError` for a key field that is missing."""
+        return self._feeder.tombstone(key, id, time)
+
     def feed_bytes(self, data: bytes | None, *, key: str | None = None, id: str = "") -> Fed:
         """A record that nobody should have written: bytes as they are, or null."""
         return self._feeder.raw(data, key, id)
@@ -156,7 +163,8 @@ class Harness:
 
     @property
     def outputs(self) -> list[Any]:
-        """The values that were emitted, in the order of the log; of several output topics one after the other."""
+        """The values that were emitted, in the order of the log; of several output topics one after the other. None for
+        a tombstone."""
         return [event.value for event in self.emitted]
 
     def outputs_of(self, key: str) -> list[Any]:

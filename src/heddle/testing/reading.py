@@ -42,7 +42,8 @@ class Reading:
         for contract in self._written:
             codec = self._codec(contract)
             for record in self._world.reader.read_range(contract.topic, 0, TIMEOUT_S, settled=True):
-                events.append(event_of(record, codec.decode(record.value)))
+                value = None if record.value is None else codec.decode(record.value)
+                events.append(event_of(record, value))
         return events
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -72,6 +73,8 @@ class Reading:
                 return [contract_of(kind) for kind in emits]
             case Flow(writes=writes):
                 return [contract_of(writes)]
+            case Sink(emits=emits) if emits is not None:
+                return [contract_of(emits)]
             case _:
                 return []
 

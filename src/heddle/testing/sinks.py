@@ -46,7 +46,7 @@ class BreakableSink(Sink[R]):
         self.start = sink.start
         self.faults = Faults()
         self.after_effect = Faults()
-        self._sink = sink
+        self.behind = sink
 
     def fail(
         self, error: BaseException | type[BaseException], *, times: int | None = None, keys: Iterable[str] = ()
@@ -62,7 +62,7 @@ class BreakableSink(Sink[R]):
         self.after_effect.mend()
 
     def open(self) -> SinkWriter[R]:
-        return _BreakableWriter(self, self._sink.open())
+        return _BreakableWriter(self, self.behind.open())
 
 
 class RecordingSink(BreakableSink[R]):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 from heddle.broker.log import Admin, Broker, Outgoing, Producer, Reader, TopicSpec
 from heddle.broker.memory import MemoryBroker
@@ -19,7 +20,11 @@ from heddle.integration import Component, Flow, Sink, Source
 from heddle.operators import FILE, OperatorKey, Operators, entry_of, make_key
 from heddle.project import Project
 from heddle.settings import Settings
-from heddle.testing.clock import ManualClock
+from heddle.sinks.http import HttpSink
+from heddle.testing.clock import CallsOnManualClock, ManualClock
+from heddle.testing.sinks import BreakableSink
+
+C = TypeVar("C", bound=Component)
 
 TIMEOUT_S = 30.0
 OPERATOR = "tester"
@@ -28,8 +33,8 @@ _QUICK_DELAY_S = 1e-6
 
 @dataclass
 class World:
-    """`component` is the one that was given, but for two things that a test never wants otherwise: its quick tries
-    follow at once, and the audit trail names every event."""
+    """`component` is the one that was given, but for three things that a test never wants otherwise: its quick tries
+    follow at once, an HTTP sink goes by the test's clock, and the audit trail names every event."""
 
     project: Project
     component: Component
@@ -53,7 +58,7 @@ class World:
         was, new = self.subscription, subscription_of(component)
         if (was.name, was.topic, was.writes) != (new.name, new.topic, new.writes):
             raise UsageError(f"{component.name} is not another version of {was.name}")
-        self.component = _prepared(component)
+        self.component = _prepared(component, self.clock)
         self.project.components[component.name] = self.component
 
     def append(self, record: Outgoing) -> int:
@@ -68,7 +73,8 @@ class World:
 @contextmanager
 def open_world(component: Component) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="heddle-testing-") as folder:
-        root, clock, prepared = Path(folder), ManualClock(), _prepared(component)
+        root, clock = Path(folder), ManualClock()
+        prepared = _prepared(component, clock)
         key = make_key(root, OPERATOR)
         (root / FILE).write_text(entry_of(key), encoding="utf-8")
         # The manual clock may leap by days: that must not look like a member or a transaction that has gone quiet.
@@ -87,10 +93,15 @@ def open_world(component: Component) -> Iterator[World]:
         yield world
 
 
-def _prepared(component: Component) -> Component:
+def _prepared(component: C, clock: ManualClock) -> C:
     prepared = copy.copy(component)
     prepared.on_failure = replace(component.on_failure, quick_delay_s=_QUICK_DELAY_S)
     prepared.regulated = True
+    if isinstance(prepared, BreakableSink) and isinstance(prepared.behind, HttpSink):
+        prepared.behind = _prepared(prepared.behind, clock)
+    if isinstance(prepared, HttpSink):
+        prepared.clock = CallsOnManualClock(clock)
+        prepared.target = replace(prepared.target, policy=prepared.on_failure)
     return prepared
 
 

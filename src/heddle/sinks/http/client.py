@@ -10,6 +10,7 @@ import httpx2
 
 from heddle.errors import UsageError
 from heddle.http.auth import REFUSED, Auth
+from heddle.http.clock import SYSTEM, CallClock
 from heddle.http.guard import Guard, GuardedTransport
 from heddle.http.tls import Tls
 from heddle.sinks.http.answer import MAX_BODY_BYTES, Answer
@@ -40,7 +41,10 @@ class Client:
     """Raises httpx2's exceptions, `TimeoutError` past the total deadline, `ForbiddenHostError`,
     `ForbiddenAddressError`, and what renewing credentials raises."""
 
-    def __init__(self, guard: Guard, auth: Auth | None, deadlines: Deadlines, tls: Tls, most: int) -> None:
+    def __init__(
+        self, guard: Guard, auth: Auth | None, deadlines: Deadlines, tls: Tls, most: int, clock: CallClock = SYSTEM
+    ) -> None:
+        self.clock = clock
         self._tls = tls
         self._deadlines = deadlines
         self._credentials = auth.open() if auth is not None else None
@@ -55,12 +59,12 @@ class Client:
 
     def hold(self, seconds: float) -> None:
         """The target asks all calls to wait."""
-        self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
+        self._held_until = max(self._held_until, self.clock.monotonic() + seconds)
 
     async def ready(self) -> None:
         """Returns when no call is held back any more."""
-        while (left_s := self._held_until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - it may be moved
-            await asyncio.sleep(left_s)
+        while (left_s := self._held_until - self.clock.monotonic()) > 0:  # it may be moved
+            await self.clock.sleep(left_s)
 
     def ends_at(self) -> float:
         """When a call that begins now has to be over, by the loop's time."""

@@ -5,9 +5,7 @@ target keeps none."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -105,16 +103,14 @@ class Target:
 
 
 class Sender:
-    """`wall_s`: seconds since 1970.
-
-    Remembers when it first sent what it has no answer to: an outage, which parks nothing, may last longer than the
+    """Remembers when it first sent what it has no answer to: an outage, which parks nothing, may last longer than the
     target keeps keys. A successor does not know of these; what was parked says it by itself."""
 
-    def __init__(self, target: Target, client: Client, wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, target: Target, client: Client) -> None:
         self._target = target
         self._host = httpx2.URL(target.url).host
         self._client = client
-        self._wall_s = wall_s
+        self._clock = client.clock
         self._unanswered_since: dict[Identity, float] = {}
 
     async def ready(self) -> None:
@@ -134,7 +130,7 @@ class Sender:
             return _failed_to_make(index, error)
         if not may_begin():
             return None
-        began_s = self._wall_s()
+        began_s = self._clock.wall_s()
         is_looked_up = delivered.event.value is not None and self._must_look_up(delivered)
         result = await self._look_up(index, delivered) if is_looked_up else None
         if result is None:
@@ -170,7 +166,7 @@ class Sender:
                 break
             if isinstance(result, Failure) and result.failure_class is FailureClass.RATE_LIMIT:
                 self._client.hold(_pause_s(result))
-            await asyncio.sleep(min(delay_s, LONGEST_WAIT_S) * (0.5 + random.random() / 2))  # noqa: S311
+            await self._clock.sleep(min(delay_s, LONGEST_WAIT_S) * (0.5 + self._clock.jitter() / 2))
             await self._client.ready()
             if not may_begin():
                 break
@@ -277,7 +273,7 @@ class Sender:
         key = self._target.key
         if key is None:
             return not self._target.at_most_once
-        now_s, since_ms = self._wall_s(), delivered.tried_since_ms
+        now_s, since_ms = self._clock.wall_s(), delivered.tried_since_ms
         if since_ms is None:
             since_s = self._unanswered_since.get(delivered.event.identity, now_s)
         else:  # what is parked knows better: a person may have found out

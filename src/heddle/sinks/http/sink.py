@@ -13,6 +13,7 @@ from heddle.contracts import contract_of
 from heddle.errors import UsageError
 from heddle.event import Event
 from heddle.http.auth import Auth
+from heddle.http.clock import SYSTEM, CallClock
 from heddle.http.guard import Guard
 from heddle.http.tls import ClientCertificate, Tls
 from heddle.integration import Sink, Start
@@ -117,6 +118,7 @@ class HttpSink(Sink[R]):
             at_most_once=at_most_once,
             telling=_telling(name, emits, from_answer),
         )
+        self.clock: CallClock = SYSTEM
         self._hosts = (parsed.host, *hosts, *(auth.hosts if auth is not None else ()))
         self._concurrency = concurrency
         self._deadlines = deadlines
@@ -136,7 +138,7 @@ class HttpSink(Sink[R]):
         tls = Tls(f"sink {self.name}", self._ca_file, self._client_certificate)
 
         def client() -> Client:
-            return Client(Guard(self._hosts), self.auth, self._deadlines, tls, self._concurrency)
+            return Client(Guard(self._hosts), self.auth, self._deadlines, tls, self._concurrency, self.clock)
 
         return HttpWriter(self.target, client, self._concurrency, self.order, self.on_failure.breaker.keys)
 
