@@ -104,10 +104,14 @@ class DlqScene:
             produce([Outgoing(self.subscription.writes[0], key, value)])
 
     def ends(self) -> list[int]:
-        """Where the output, dead-letter, command and audit topics end."""
+        """Where the output, dead-letter, command and audit topics end, once all that is in them is decided."""
         subscription = self.subscription
-        topics = (*subscription.writes, subscription.dead_letter_topic, subscription.command_topic)
-        found = self.world.admin.end_offsets(dict.fromkeys((*topics, subscription.audit_topic), range(PARTITIONS)))
+        topics = [*subscription.writes, subscription.dead_letter_topic, subscription.command_topic]
+        topics.append(subscription.audit_topic)
+        reader = self.world.reader()
+        for topic in topics:
+            reader.tails(topic, range(PARTITIONS), 30)
+        found = self.world.admin.end_offsets(dict.fromkeys(topics, range(PARTITIONS)))
         return [offset for offsets in found.values() for offset in offsets.values()]
 
     def park(self, *entries: tuple[int, str | None, State, bytes], partition: int = 0, topic_id: str = "") -> None:
