@@ -28,10 +28,12 @@ from heddle import (
     HttpCall,
     IdempotencyKey,
     LookUp,
+    OnFailure,
     secret,
 )
 from heddle.delivery.classify import is_unknown_effect, retry_after_s, target_of
 from heddle.errors import AuthError, Failure, FailureClass, UsageError
+from heddle.sinks.http.answer import LONGEST_PAUSE_S
 from heddle.testing.clock import CallsOnManualClock, ManualClock
 from schemas.ledger import Entry
 
@@ -153,6 +155,20 @@ def test_retry_after_is_heard_in_both_forms_and_begins_nothing_more(target: Targ
     assert only(failures).failure_class is FailureClass.RATE_LIMIT
     assert 37 < (retry_after_s(only(failures)) or 0) <= 41
     assert len(target.seen) == 1
+
+
+def test_a_target_that_asks_for_a_month_is_asked_again_within_a_week(target: Target) -> None:
+    target.fault = lambda _: Fault(status=429, headers={"Retry-After": str(30 * 86_400)})
+    with opened(target) as writer:
+        assert retry_after_s(only(apply(writer, *events("a"))[1])) == LONGEST_PAUSE_S
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_request_that_came_too_late_or_too_early_is_tried_again(target: Target, status: int) -> None:
+    target.fault = lambda _: Fault(status=status)
+    with opened(target) as writer:
+        assert only(apply(writer, *events("a"))[1]).failure_class is FailureClass.TRANSIENT
+    assert len(target.seen) == 2
 
 
 def test_a_moments_pause_is_waited_for_by_all_calls_within_the_batch(target: Target) -> None:
@@ -401,6 +417,43 @@ def test_the_name_stays_while_the_connection_goes_to_an_address(target: Target) 
     assert apply(writer, *events("a"))[0] == [APPLIED]
     writer.close()
     assert target.seen[0].headers["host"] == target_url.removeprefix("http://")
+
+
+class Names:
+    """What the name of the target resolves to, time after time, the last for ever; addresses are let through."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
+        self.asked = 0
+        self._answers = answers
+        self._resolve = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.answer)
+
+    def answer(self, host: Any, port: Any, *more: Any, **named: Any) -> list[Any]:
+        if host not in ("localhost", b"localhost"):
+            return self._resolve(host, port, *more, **named)
+        self.asked += 1
+        addresses = self._answers[min(self.asked, len(self._answers)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+
+def test_the_address_that_was_looked_at_is_the_one_that_is_connected_to(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(monkeypatch, ["127.0.0.1"], ["127.0.0.9"])
+    with closing(sink_of(target.url.replace("127.0.0.1", "localhost"), concurrency=1).open()) as writer:
+        assert apply(writer, *events("a", "b")) == ([APPLIED, APPLIED], [])
+    assert names.asked == 1
+
+
+def test_addresses_are_tried_in_turn_and_the_name_anew_once_nobody_was_there(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(monkeypatch, ["127.0.0.9"], ["127.0.0.9", "127.0.0.1"])
+    url = target.url.replace("127.0.0.1", "localhost")
+    with closing(sink_of(url, on_failure=OnFailure(quick_tries=1), concurrency=1).open()) as writer:
+        assert only(apply(writer, *events("a"))[1]).failure_class is FailureClass.DEPENDENCY_DOWN
+        assert apply(writer, *events("a", "b")) == ([APPLIED, APPLIED], [])
+    assert names.asked == 2
 
 
 def test_a_certificate_has_to_be_for_the_name_not_for_the_address(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ def test_a_token_is_given_for_an_assertion(
     header, claims, form = endpoint.seen[0]
     assert header == {"alg": algorithm, "typ": "JWT", "kid": "2026-01"}
     assert (claims["sub"], claims["tenant"], form["scope"]) == ("user@crm.example", "north", "deals.read")
+    # Also in the assertion, where it stands for the request itself.
+    assert claims.get("scope") == (None if as_client else "deals.read")
+    assert "=" not in (form.get("assertion") or form["client_assertion"])  # RFC 7515, section 2: without padding
     assert form.get("client_assertion_type") == (CLIENT if as_client else None)
     assert redact(form.get("assertion") or form["client_assertion"]) == "***"
 
@@ -147,3 +150,9 @@ def test_a_key_that_cannot_sign_is_known_at_the_start(
 def test_claims_that_are_ours_are_refused() -> None:
     with pytest.raises(UsageError, match="exp"):
         JwtAssertion(token_url="https://crm.example/token", issuer="heddle", key=secret("a/b"), claims={"exp": 1})
+
+
+def test_an_algorithm_that_we_do_not_sign_is_refused() -> None:
+    wrong: Any = "HS256"
+    with pytest.raises(UsageError, match="algorithm is none of RS256"):
+        JwtAssertion(token_url="https://crm.example/token", issuer="heddle", key=secret("a/b"), algorithm=wrong)

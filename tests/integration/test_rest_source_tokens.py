@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from rest_server import START_S, Api, Asked, Reply, RestServer
 
 from heddle.errors import AuthError, DependencyDownError
 from heddle.http.oauth import RefreshToken
-from heddle.secrets import secret
+from heddle.secrets import redact, secret
 
 
 class Vendor:
@@ -107,4 +111,67 @@ def test_one_process_at_a_time_renews(
         puller.pull(1000, 0.0)
     del other
     assert len(names(puller)) == 5
+    puller.close()
+
+
+def test_the_next_refresh_token_is_durable_before_it_counts_and_the_file_is_whole_at_any_time(
+    vendor: tuple[Vendor, RestServer, RefreshToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api_vendor, server, auth = vendor
+    synced: list[tuple[str, bool]] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        kept = api_vendor.kept.read_text() if api_vendor.kept.exists() else ""
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, api_vendor.valid in kept))
+        sync(descriptor)
+
+    monkeypatch.setattr("heddle.http.oauth.os.fsync", watched)
+    puller = opened(server, auth)
+    names(puller)
+    # Its content first, under another name; then the name.
+    assert synced == [("crm.new", False), (api_vendor.kept.parent.name, True)]
+
+    def full(_: int) -> None:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr("heddle.http.oauth.os.fsync", full)
+    api_vendor.api.token = "ended"
+    with pytest.raises(OSError, match="no space"):
+        names(puller)
+    assert json.loads(api_vendor.kept.read_text())["refresh_token"] == "refresh-token-1"
+    puller.close()
+
+
+def test_nothing_of_it_is_told(
+    vendor: tuple[Vendor, RestServer, RefreshToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api_vendor, server, auth = vendor
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_CLIENT", "the-clients-secret")
+    folder = api_vendor.kept.parent / "new"
+    auth = replace(auth, client_secret=secret("crm/client"), folder=folder)
+    api_vendor.kept = folder / "crm.json"
+    puller = opened(server, auth)
+    names(puller)
+    puller.close()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    packed = base64.b64encode(b"heddle:the-clients-secret").decode()
+    for told in ("refresh-token-1", "access-token-1", packed):
+        assert told not in redact(f"it was {told} that did it")
+
+
+def test_an_access_token_that_has_ended_is_renewed_before_it_is_refused(
+    vendor: tuple[Vendor, RestServer, RefreshToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api_vendor, server, auth = vendor
+    now = [1_000.0]
+    monkeypatch.setattr("heddle.http.oauth.time", SimpleNamespace(monotonic=lambda: now[0]))
+    puller = opened(server, auth)
+    names(puller)
+    now[0] += 3_569
+    names(puller)
+    assert api_vendor.number == 1
+    now[0] += 1
+    names(puller)
+    assert api_vendor.number == 2
     puller.close()

@@ -15,6 +15,36 @@ STRIPE = "sk_live_" + "4eC39HqLyjWDarjtT1"
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
 JWT = "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N"
 VAULT = "hvs." + "CAESIJlU8mZDk4gRx2mnBVbT"
+TOKENS = [
+    ("an AWS access key id", ("ASIA", "IOSFODNN7EXAMPLE")),
+    ("a GitHub token", ("github", "_pat_", "a1B2" * 13)),
+    ("a GitLab token", ("glpat", "-", "a1B2" * 5)),
+    ("a Google API key", ("AIza", "a1B2c" * 7)),
+    ("a HubSpot token", ("pat-", "eu1-", "01234567-89ab-cdef-0123-456789abcdef")),
+    ("an npm token", ("npm", "_", "a1B2" * 9)),
+    ("a SendGrid key", ("SG", ".", "a1" * 11, ".", "b" * 43)),
+    ("a Shopify token", ("shp", "at_", "0a" * 16)),
+    ("a Slack token", ("xox", "b-", "a1B2" * 3)),
+    ("a Stripe key", ("rk", "_test_", "a1B2" * 4)),
+    ("a Vault token", ("hvb", ".", "a1B2" * 6)),
+    ("a webhook secret", ("whsec", "_", "a1B2" * 6)),
+]
+KEYWORDS = [
+    "access_key",
+    "access_token",
+    "api_token",
+    "apikey",
+    "auth_token",
+    "bearer_token",
+    "client_secret",
+    "passphrase",
+    "passwd",
+    "password",
+    "private_key",
+    "refresh_token",
+    "secret",
+    "secret_key",
+]
 PEM = "-----BEGIN " + "RSA PRIVATE KEY-----"
 
 
@@ -30,6 +60,7 @@ def found(tmp_path: Path, source: str) -> list[tuple[int, str]]:
         ('dsn = "postgresql://me:hunter22@db/x"', "an address with a password"),
         ('dsn = "redis://:hunter22@cache"', "an address with a password"),
         ('dsn = f"postgresql://me:hunter22@{host}/x"', "an address with a password"),
+        ('dsn = f"postgresql://{user}:hunter22@db/x"', "an address with a password"),
         ('dsn = ("postgresql://me:hun" "ter22@db/x")', "an address with a password"),
         ('dsn = "host=db user=me password=hunter22"', "a connection string with a password"),
         ("""dsn = "password='hunter22' host=db" """, "a connection string with a password"),
@@ -41,7 +72,8 @@ def found(tmp_path: Path, source: str) -> list[tuple[int, str]]:
         (f'key = "{AWS}"', "an AWS access key id"),
         (f'"""A docstring is source too: {JWT}"""', "a JSON Web Token"),
         (f'key = "{VAULT}"', "a Vault token"),
-        ('client = Client(password="hunter22")', "the argument password"),
+        *((f'value = "{"".join(parts)}"', kind) for kind, parts in TOKENS),
+        *((f'client = Client({keyword}="hunter22")', f"the argument {keyword}") for keyword in KEYWORDS),
         ('client = http.client(api_key="hunter22", other=1)', "the argument api_key"),
         ('verify(token=b"hunter22")', "the argument token"),
     ],

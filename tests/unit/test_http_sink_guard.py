@@ -6,12 +6,14 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 
 from heddle.http.guard import (
+    RESOLVED_FOR_S,
     ForbiddenAddressError,
     ForbiddenHostError,
     Guard,
@@ -110,6 +112,22 @@ def test_a_name_is_resolved_once_and_only_what_may_be_connected_to_is_used(resol
     guard.forget("api.example.com", 443)
     asyncio.run(twice())
     assert len(asked) == 2
+
+
+def test_a_name_that_resolves_inside_later_on_is_refused_then(
+    resolves: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("heddle.http.guard.time", SimpleNamespace(monotonic=lambda: now[0]))
+    guard = Guard(["api.example.com"])
+    resolves("10.0.0.7")
+    assert asyncio.run(guard.addresses("api.example.com", 443)) == ["10.0.0.7"]
+    resolves("169.254.169.254")
+    now[0] += RESOLVED_FOR_S - 1
+    assert asyncio.run(guard.addresses("api.example.com", 443)) == ["10.0.0.7"]
+    now[0] += 1
+    with pytest.raises(ForbiddenAddressError):
+        asyncio.run(guard.addresses("api.example.com", 443))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "fe80::1%eth0"])

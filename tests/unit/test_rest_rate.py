@@ -47,6 +47,29 @@ def test_a_refusal_halves_the_rate_and_answers_win_it_back() -> None:
     assert pace.per_s == 8
 
 
+def test_refusals_slow_it_down_no_further_than_a_64th() -> None:
+    pace = Pace(RateLimit(per_s=64, burst=1), Now())
+    for _ in range(20):
+        pace.refused({"retry-after": "0"})
+    assert pace.per_s == 1
+
+
+def test_after_a_refusal_what_is_left_of_a_burst_is_one_request() -> None:
+    now = Now()
+    pace = Pace(RateLimit(per_s=2, burst=9), now)
+    pace.refused({"retry-after": "0"})
+    assert pace.delay_s() == 0
+    pace.sent()
+    assert pace.delay_s() > 0
+
+
+def test_a_shorter_pause_does_not_cut_a_longer_one() -> None:
+    pace = Pace(RateLimit(), Now())
+    pace.pause(30)
+    pace.answered({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"})
+    assert pace.delay_s() == 30
+
+
 def test_refusals_that_do_not_say_for_how_long_are_waited_out_longer_each_time() -> None:
     pace = Pace(RateLimit(), Now())
     assert [pace.refused({}) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 64, 64]
@@ -110,6 +133,9 @@ def test_a_limit_that_cannot_be_is_refused() -> None:
     [
         ({"deprecation": "@1767225600"}, ("2026-01-01", "")),
         ({"deprecation": "true", "sunset": DATE}, ("yes", "2023-11-14")),
+        ({"deprecation": "?1"}, ("yes", "")),
+        ({"sunset": "Tue, 14 Nov 2023 22:13:20 -0500"}, ("", "2023-11-15")),
+        ({"deprecation": "@999999999999999"}, None),
         ({"deprecation": DATE}, ("2023-11-14", "")),
         ({"deprecation": "@999999999999999999999"}, None),
         ({"deprecation": "no", "sunset": "one day"}, None),
@@ -119,3 +145,9 @@ def test_a_limit_that_cannot_be_is_refused() -> None:
 def test_announcements(headers: dict[str, str], told: tuple[str, str] | None) -> None:
     notice = notice_of(headers)
     assert (None if notice is None else notice.dates) == told
+
+
+def test_an_end_alone_is_told_without_a_deprecation() -> None:
+    notice = notice_of({"sunset": DATE})
+    assert notice is not None
+    assert notice.told_of("GET /deals") == "GET /deals answers no more from 2023-11-14 on"

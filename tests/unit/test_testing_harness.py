@@ -795,6 +795,9 @@ def test_a_flow_passes_a_tombstone_on_behind_the_event_of_its_key(types: ModuleT
         h.run()
         assert (gone.key, gone.id) == ("default/O-1", "gone")
         assert h.outcomes == {"emitted": 3, "parked": 1, "diverted": 1}
+        assert [(entry.key, entry.value is None) for entry in h.dead_letters] == [
+            ("default/O-2", False), ("default/O-2", True),
+        ]  # fmt: skip
         assert [(event.key, event.value is None) for event in h.emitted] == [
             ("default/O-1", False), ("default/O-1", True), ("default/O-3", True),
         ]  # fmt: skip
