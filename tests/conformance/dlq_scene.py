@@ -149,13 +149,14 @@ class DlqScene:
             yield
 
     def settled(self, count: int) -> None:
-        """Offsets are committed with everything that belongs to them."""
+        """Offsets are committed with everything that belongs to them, of which entries may show a moment later."""
 
         def settled() -> int:
             positions = self.world.admin.group_positions(self.name, self.subscription.topic, range(PARTITIONS))
             return sum(PartitionMetadata.unpack(p.metadata).counts.total for p in positions.values())
 
         eventually(lambda: settled() >= count, f"{count} orders settled")
+        self.world.reader().tails(self.subscription.dead_letter_topic, range(PARTITIONS), 30)
 
     def bills(self) -> list[tuple[str, str]]:
         """(id, total) of what was emitted, by partition."""
