@@ -9,16 +9,19 @@ window    [before, seq]: of the transactions from `done` to before `before`, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from heddle.errors import FormatError
 
+P = TypeVar("P")
+
 FORMAT_VERSION = 1
 FIRST_SEQ = -(2**63)
-UNREADABLE_HINT = (
+_UNREADABLE_HINT = (
     "a newer Heddle wrote it, or read_by= was changed: run that version, or stop the source and give the position up "
     "with `heddle snapshot NAME --restart`, which publishes all that the table then holds"
 )
@@ -58,15 +61,21 @@ class Position:
     @staticmethod
     def unpack(packed: bytes) -> Position | None:
         """None for what `heddle snapshot --restart` leaves in its place. Raises `FormatError`."""
-        try:
-            found = orjson.loads(packed)
-            if found["v"] != FORMAT_VERSION:
-                raise ValueError(found["v"])
-            if found.get("restart"):
-                return None
-            window = found["window"]
-            return Position(
-                TableIdentity(*found["table"]), found["timeline"], found["done"], window and Window(*window)
-            )
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise FormatError("the position in an outbox cannot be read here", hint=UNREADABLE_HINT) from error
+        return unpacked(packed, FORMAT_VERSION, Position._of)
+
+    @staticmethod
+    def _of(found: dict[str, Any]) -> Position:
+        window = found["window"]
+        return Position(TableIdentity(*found["table"]), found["timeline"], found["done"], window and Window(*window))
+
+
+def unpacked(packed: bytes, version: int, make: Callable[[dict[str, Any]], P]) -> P | None:
+    """None for what `heddle snapshot --restart` leaves in its place. Raises `FormatError`, also for what `make` cannot
+    read."""
+    try:
+        found = orjson.loads(packed)
+        if found["v"] != version:
+            raise ValueError(found["v"])
+        return None if found.get("restart") else make(found)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FormatError("the position in an outbox cannot be read here", hint=_UNREADABLE_HINT) from error

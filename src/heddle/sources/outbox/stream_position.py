@@ -8,12 +8,11 @@ backlog  [snapshot, seq]: of the rows that this database snapshot sees, which we
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
-from heddle.errors import FormatError
-from heddle.sources.outbox.position import FIRST_SEQ, UNREADABLE_HINT
+from heddle.sources.outbox.position import FIRST_SEQ, unpacked
 from heddle.sources.postgres import position as captured
 
 FORMAT_VERSION = 1
@@ -42,16 +41,12 @@ class StreamPosition(NamedTuple):
     @staticmethod
     def unpack(packed: bytes) -> StreamPosition | None:
         """None for what `heddle snapshot --restart` leaves in its place. Raises `FormatError`."""
-        try:
-            found = orjson.loads(packed)
-            if found["v"] != FORMAT_VERSION:
-                raise ValueError(found["v"])
-            if found.get("restart"):
-                return None
-            backlog = found["backlog"]
-            return StreamPosition(orjson.dumps(found["capture"]), backlog and Backlog(*backlog))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise FormatError("the position in an outbox cannot be read here", hint=UNREADABLE_HINT) from error
+        return unpacked(packed, FORMAT_VERSION, StreamPosition._of)
+
+    @staticmethod
+    def _of(found: dict[str, Any]) -> StreamPosition:
+        backlog = found["backlog"]
+        return StreamPosition(orjson.dumps(found["capture"]), backlog and Backlog(*backlog))
 
     @property
     def lsn(self) -> int:
