@@ -445,6 +445,16 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_connected_to(
     assert names.asked == 1
 
 
+def test_a_name_that_resolves_to_this_machine_is_not_called(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_: Any, port: Any, *__: Any, **___: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    with closing(sink_of(target.url.replace("127.0.0.1", "api.example.com")).open()) as writer:
+        assert only(apply(writer, *events("a"))[1]).code == "forbidden-address"
+    assert target.seen == []
+
+
 def test_addresses_are_tried_in_turn_and_the_name_anew_once_nobody_was_there(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
