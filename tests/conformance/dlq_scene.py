@@ -118,7 +118,7 @@ class DlqScene:
         """(offset, key, state, body) as its owner would have written them."""
         topic = self.world.admin.topics([self.subscription.topic])[self.subscription.topic]
         envelope = Envelope(self.name, self.subscription.dead_letter_topic, topic_id or topic.topic_id, "0" * 64)
-        failure = Failure(0, FailureClass.CONTRACT, "bad", "product", "no such product", ContractError("no product"))
+        failure = Failure(0, FailureClass.CONTRACT, "bad", "product", "no such product", LookupError("no product"))
         outgoing = []
         for offset, key, state, body in entries:
             record = Record(
