@@ -111,7 +111,7 @@ class _Redirected:
     def run(self, records: Sequence[Record], budget: Budget) -> Any:
         run = self._step.run(records, budget)
         moved = [
-            [output._replace(topic=self._topic) for output in result] if isinstance(result, list) else result
+            type(result)(o._replace(topic=self._topic) for o in result) if isinstance(result, list) else result
             for result in run.results
         ]
         return run._replace(results=moved, batch=run.batch._replace(topic=self._topic))
@@ -458,6 +458,21 @@ def test_a_sink_applies_what_decodes_and_keeps_a_failed_keys_later_events_back(s
     assert [state for state, _, _ in _entries(stage)] == ["dead", "waiting", "dead"]
     counts = stage.scene.counts().by_outcome
     assert (counts[Outcome.APPLIED], counts[Outcome.PARKED], counts[Outcome.DIVERTED]) == (2, 2, 1)
+
+
+def test_what_a_sink_emits_of_an_effect_that_was_there_counts_as_recovered(stage: Stage) -> None:
+    class Answering(_Ledger):
+        def apply(self, batch: Sequence[Delivered[Deal]]) -> tuple[list[Applied | None], list[Failure]]:
+            deals = [delivered.event.value for delivered in batch]
+            return [Applied(Outcome.APPLIED, deal.deal_id == "a", (invoice_from(deal),)) for deal in deals], []
+
+    sink = _LedgerSink(Answering())
+    sink.emits = Invoice
+    stage.feed_deals(deal("a"), deal("b"))
+    stage.run(sink, 2)
+    counts = stage.scene.counts()
+    assert (counts.by_outcome[Outcome.EMITTED], counts.recovered) == (2, 1)
+    assert len(stage.invoices()) == 2
 
 
 # Tombstones

@@ -19,7 +19,7 @@ from heddle.delivery.judge import Judge
 from heddle.delivery.revision import as_handled
 from heddle.delivery.settle import OWN_HEADERS, Settler
 from heddle.delivery.settlement import Change, Due, Settlement
-from heddle.delivery.steps import SKIPPED, Budget, NoFence, Result, Run, parsed_headers, run_in_order
+from heddle.delivery.steps import SKIPPED, Budget, NoFence, Recovered, Result, Run, parsed_headers, run_in_order
 from heddle.errors import BrokerError, ContractError, Failure, FailureClass
 from heddle.event import REPLAYED, RawHeaders
 from heddle.integration import Applied, Outcome
@@ -56,6 +56,8 @@ class Echo(NoFence):
             raise BAD.with_traceback(None)
         if value == b"odd":
             return Applied(Outcome.DUPLICATE)
+        if value == b"again":
+            return Recovered([Outgoing("out", record.key, value)])
         if value in (b"none", b"two"):
             return [Outgoing("out", record.key, value)] * (0 if value == b"none" else 2)
         return [Outgoing("out", record.key, value * (LIMIT_BYTES if value.startswith(b"big") else 1))]
@@ -64,12 +66,12 @@ class Echo(NoFence):
 def batched(run: Run) -> Run:
     keys, values, headers, results = [], [], list[RawHeaders | None](), list[Result]()
     for place, result in enumerate(run.results):
-        outputs = result if isinstance(result, list) else []
+        outputs = result if type(result) is list else []
         one = outputs[0] if len(outputs) == 1 else None
         keys.append(one and one.key)
         values.append(one and one.value)
         headers.append(None if one is None else list(one.headers))
-        results.append(place if isinstance(result, list) and len(result) < 2 else result)
+        results.append(place if type(result) is list and len(result) < 2 else result)
     return Run(results, run.interrupted, OutgoingBatch("out", keys, values, headers))
 
 
@@ -239,7 +241,16 @@ def test_an_edited_record_says_so_in_its_lineage_and_in_that_of_what_it_makes() 
     assert parsed_headers(given).identity == parsed_headers(live(0)).identity
 
 
-VALUES = st.sampled_from([b"good"] * 6 + [b"bad", b"big", b"none", b"two", b"odd"])
+def test_an_answer_that_is_emitted_counts_as_recovered_where_an_earlier_try_had_made_its_effect() -> None:
+    bench = Bench()
+    settlement = bench.settle([live(8), live(9, b"again", b"free")], [bench.parked(0, b"again", key=b"other")])
+    assert outputs(settlement) == [b"again", b"live", b"again"]
+    assert settlement.tally == settlement.entry_tally + Counter({(0, Outcome.EMITTED): 1})
+    assert (settlement.recovered, settlement.entry_recovered) == ({0: 1}, {0: 1})
+    assert "recovered" in [line.outcome for line in settlement.lines[0]]
+
+
+VALUES = st.sampled_from([b"good"] * 6 + [b"bad", b"big", b"none", b"two", b"odd", b"again"])
 
 
 @given(
@@ -261,7 +272,7 @@ def test_the_short_way_settles_what_the_long_way_does(
         settlements.append(bench.settle(live_records, []))
     of_short, of_long = settlements
     assert sent(of_short) == sent(of_long)
-    for name in ("failures", "changes", "tally", "first_offsets", "next_offsets", "values"):
+    for name in ("recovered", "failures", "changes", "tally", "first_offsets", "next_offsets", "values"):
         assert getattr(of_short, name) == getattr(of_long, name), name
     assert (of_short.settled, of_short.succeeded) == (of_long.settled, of_long.succeeded)
     settled = live_records[: of_short.settled]

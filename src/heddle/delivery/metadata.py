@@ -10,7 +10,7 @@ Layout: `2:` and a JSON object. The broker takes 4,095 bytes; we stay within 512
     a  head of the audit chain, hex, or ""
     c  next offset of the command partition: what lies before is done
     d  commands beyond it that are done too, each as its distance from c
-    n  records settled since the group began, one count per outcome, then how many of `applied` were `recovered`
+    n  records settled since the group began, one count per outcome, then how many of these were `recovered`
     e  the same for runs of dead-letter entries
 
 The counts commit with the offsets, so *in = sum of outcomes* holds exactly, whatever was killed when.

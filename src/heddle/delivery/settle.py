@@ -16,7 +16,7 @@ from heddle.delivery.index import EntryId, PartitionIndex
 from heddle.delivery.judge import Judge, interrupted_by
 from heddle.delivery.revision import revised
 from heddle.delivery.settlement import Change, Due, Settlement, size_in_log
-from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Result, Run, Step, parsed_headers
+from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Recovered, Result, Run, Step, parsed_headers
 from heddle.errors import BrokerError, DependencyDownError, Failure, FailureClass
 from heddle.integration import Applied, Outcome
 from heddle.on_failure import Order, holds_keys
@@ -128,7 +128,7 @@ class Settler:
             if due.is_ordered:
                 failed.add(due.record)
             return
-        outcome, recovered = Outcome.EMITTED, False
+        outcome, recovered = Outcome.EMITTED, isinstance(result, Recovered)
         if isinstance(result, list):
             edit = due.entry.edit
             out.outputs += result if not edit else [revised(output, edit) for output in result]
@@ -215,6 +215,7 @@ class Settler:
             return self._not_attempted(record, head, out)
         if isinstance(result, list):
             out.outputs += result
+            out.recovered[record.partition] += isinstance(result, Recovered)
             outcome = Outcome.EMITTED
         elif isinstance(result, Applied):
             out.recovered[record.partition] += result.recovered

@@ -10,7 +10,7 @@ from heddle.contracts import Codec, body_hash
 from heddle.delivery.classify import Classifier, interruption, is_unknown_effect
 from heddle.delivery.flow_steps import event_of
 from heddle.delivery.revision import TRIED_SINCE
-from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, Emitter, FailedKeys, Result, Run
+from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, Emitter, FailedKeys, Recovered, Result, Run
 from heddle.errors import Failure, FailureClass, HeddleError, UsageError
 from heddle.event import REPLAYED
 from heddle.integration import Applied, CallingWriter, Delivered, Outcome, PartitionFencedError, Sink, SinkWriter
@@ -128,7 +128,8 @@ class SinkStep:
         """Its events, which go into the transaction of its offset."""
         if self._telling is None:
             raise UsageError("the sink's writer tells of what its target answered, and the sink declares no emits=")
-        return self._telling.outputs(record, answer.tells)
+        outputs = self._telling.outputs(record, answer.tells)
+        return Recovered(outputs) if answer.recovered else outputs
 
     def _applied(self, batch: list[Delivered[Any]], budget: Budget) -> tuple[list[Applied | None], list[Failure]]:
         """The writer's answers. A client's own exception that got through it tells of the target, not of a record: it

@@ -98,6 +98,11 @@ class _Skipped:
 
 SKIPPED = _Skipped()
 
+
+class Recovered(list[Outgoing]):
+    """Output records that tell of an effect which an earlier, crashed try had made."""
+
+
 Result = list[Outgoing] | int | Applied | Failure | _Skipped
 """Output records (perhaps none), the place of the only one in the run's `batch`, a sink's answer, a failure, or
 `SKIPPED`."""
