@@ -46,7 +46,8 @@ class Outcome(StrEnum):
 
 class Applied(NamedTuple):
     """A sink's answer for one event. `recovered`: an earlier, crashed try had made the effect already. `tells`: values
-    of the contract that the sink emits; their event is then counted as `emitted`, because it writes events, and as `recovered` too where that is said."""
+    of the contract that the sink emits; their event is then counted as `emitted`, because it writes events, and as
+    `recovered` too where it is."""
 
     outcome: Outcome
     recovered: bool = False
