@@ -10,6 +10,9 @@ import psycopg
 import pytest
 from outbox_harness import FIELDS, TABLE, Publishing
 from postgres_source_harness import Database, contract_type, running_postgres
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 from heddle.contracts import contract_of
 from heddle.local.postgres import Postgres
@@ -62,25 +65,23 @@ def test_psycopg_plain_and_async_in_the_callers_transaction(publishing: Publishi
 
 
 def test_sqlalchemy_connections_and_sessions(publishing: Publishing) -> None:
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    asynchronous, orm = pytest.importorskip("sqlalchemy.ext.asyncio"), pytest.importorskip("sqlalchemy.orm")
     outbox, kind = publishing.outbox, publishing.kind
     address = publishing.database.dsn.replace("postgresql://", "postgresql+psycopg://")
 
     async def write() -> None:
-        engine = asynchronous.create_async_engine(address)
+        engine = create_async_engine(address)
         async with engine.begin() as connection:
             await outbox.put_async(connection, kind(account="a", version=4))
-        async with asynchronous.AsyncSession(engine) as session, session.begin():
+        async with AsyncSession(engine) as session, session.begin():
             await outbox.put_async(session, kind(account="a", version=5))
         await engine.dispose()
 
-    engine = sqlalchemy.create_engine(address)
+    engine = create_engine(address)
     with engine.begin() as connection:
         outbox.put(connection, kind(account="a", version=1))
-    with orm.Session(engine) as session, session.begin():
+    with Session(engine) as session, session.begin():
         outbox.put(session, kind(account="a", version=2))
-    with orm.Session(engine) as session:
+    with Session(engine) as session:
         outbox.put(session, kind(account="a", version=3))
         session.rollback()
     engine.dispose()
