@@ -117,4 +117,7 @@ def events(census: Census) -> int:
 def outcome_figures(census: Census, load: Load) -> str:
     recovered = sum(counts.recovered for counts in census.settled.values())
     dropped = sum(counts.by_outcome[Outcome.DUPLICATE] for counts in census.settled.values())
-    return f"{load.crm.retried} deliveries retried, {recovered} effects recovered, {dropped} duplicates dropped"
+    answers = ", ".join(f"{count} x {status}" for status, count in sorted(load.crm.by_status.items()))
+    return (
+        f"{answers}; {load.crm.retried} deliveries retried, {recovered} effects recovered, {dropped} duplicates dropped"
+    )

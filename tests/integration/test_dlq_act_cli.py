@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,7 +238,10 @@ def test_ctrl_c_leaves_and_the_job_goes_on_until_it_is_cancelled(on_call: OnCall
     plan, _ = on_call.plan("replay", *entries, "--rate", "0.02")
     command = [*RUN, "dlq", "replay", "--apply", plan, "--reason", "slowly"]
     env = on_call.project._env()
-    watcher = subprocess.Popen(command, cwd=on_call.folder, env=env, stderr=subprocess.PIPE, text=True)
+    as_in_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs behind a shell ignores it
+    watcher = subprocess.Popen(
+        command, cwd=on_call.folder, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    )
     jobs = until(lambda: [job for job in on_call.json("jobs") if job["plan"] == plan and job["failed"]], bool)
     watcher.send_signal(signal.SIGINT)
     _, told = watcher.communicate(timeout=60)

@@ -358,6 +358,7 @@ def test_the_gateway_puts_its_secrets_on_record_with_its_rules(cluster: SecuredK
 def test_a_gateway_without_one_of_its_rules_is_told_which(cluster: SecuredKafka, left_out: Rule) -> None:
     user = f"gateway-{GATEWAY_RULES.index(left_out)}"
     cluster.add_user(user, PASSWORD, (rule for rule in GATEWAY_RULES if rule is not left_out))
+    put_on_record(scram(cluster, "gateway"))  # a topic without a record needs no right to read it
     assert left_out.name in str(refusal(lambda: put_on_record(scram(cluster, user))))
 
 
