@@ -107,6 +107,8 @@ class KafkaProducer:
 
     def produce_placed(self, records: Iterable[Outgoing]) -> list[int]:
         batch = list(records)
+        if not batch:
+            return []
         offsets = [UNPLACED] * len(batch)
         self._batches.append(batch)
         self._has_placed = True
