@@ -55,7 +55,7 @@ class Case:
 
 CASES = (
     Case(part="processes", label="1"),
-    Case(part="processes", label="2", processes=2, share=2.0),
+    Case(part="processes", label="2", processes=2, share=5.0),
     Case(part="partitions", label="1", partitions=1),
     Case(part="partitions", label="16", partitions=16),
     Case(part="lines", label="20 lines", lines=20, share=0.5),
@@ -132,6 +132,8 @@ def _run(lab: Lab, side: Side, case: Case, records: int) -> Result:
     processes = [lab.start(side, each) for each in jobs]
     lab.drained(job, processes)
     results = _stopped(side, processes)
+    if not all(result["records"] for result in results):
+        sys.exit(f"{side.label}: one of {case.processes} processes came too late to do anything; take more --records")
     done = sum(result["records"] for result in results)
     return {
         "records": done,

@@ -81,7 +81,7 @@ class Meter:
             "records": records,
             "cpu_us_per_record": (cpu - self._cpu) / max(records, 1) * 1e6,
             "cpu_us_per_record_steady": (cpu - first_cpu) / max(records - first_records, 1) * 1e6,
-            "records_per_s": (records - first_records) / (wall - first_wall),
+            "records_per_s": (records - first_records) / (wall - first_wall) if records else 0.0,
             "rss_mib": peak_rss_mib(),
             **more,
         }
