@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 EXIT_STUCK = 70
 
-
 LOOK_S = 0.25
 """How late it may be: it looks so often, and nobody wakes it. To be woken with every batch cost 0.07 µs a record, and
 the interpreter's lock each time."""
