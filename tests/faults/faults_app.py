@@ -85,13 +85,13 @@ class Application:
     @contextmanager
     def running(self) -> Iterator[None]:
         """`heddle run`. At the end it drains, and has to end by itself."""
-        with self.log.open("a") as log:
-            self._supervisor = self._start(log, "run")
-            try:
-                yield
-            finally:
-                code = _stop(self._supervisor)
-                self._supervisor = None
+        try:
+            self._run()
+            yield
+        finally:
+            assert self._supervisor is not None
+            code = _stop(self._supervisor)
+            self._supervisor = None
         assert code == 0, f"`heddle run` ended with {code}\n{self.last_lines()}"
 
     @contextmanager
@@ -101,8 +101,7 @@ class Application:
         code = _stop(self._supervisor)
         assert code == 0, f"`heddle run` ended with {code}\n{self.last_lines()}"
         yield
-        with self.log.open("a") as log:
-            self._supervisor = self._start(log, "run")
+        self._run()
 
     @contextmanager
     def successor(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -123,8 +122,7 @@ class Application:
         self._supervisor.wait()
         left = psutil.wait_procs(workers, STOP_TIMEOUT_S)[1]
         assert not left, f"outlived their supervisor: {left}"
-        with self.log.open("a") as log:
-            self._supervisor = self._start(log, "run")
+        self._run()
 
     def process(self, name: str) -> psutil.Process:
         """The component's live process under the supervisor, once there is one."""
@@ -162,6 +160,12 @@ class Application:
                 with suppress(psutil.Error):
                     if name in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                         yield child
+
+    def _run(self) -> None:
+        """Start `heddle run`, and wait until it has a process: from then on SIGTERM drains."""
+        with self.log.open("a") as log:
+            self._supervisor = self._start(log, "run")
+        self.process(GATEWAY)
 
     def _start(self, log: object, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
