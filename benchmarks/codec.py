@@ -145,7 +145,7 @@ def _heddle(codec: str) -> Work:
     return Work(
         step._transcoder.transcode,
         lambda batch: step.run(batch, budget),
-        lambda found: [] if found[1] else [emission[1] for emission in found[0]],
+        lambda found: [] if found[1] else found[0].values,
     )
 
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 use crate::engine::{Batch, Engine, FRAME_BYTES, Frame, Input, Outcome, Wanted};
 use crate::headers::Headers;
@@ -12,34 +12,33 @@ use crate::plan::{FORMATS, Plan};
 use crate::record::Given;
 
 type Values<'py> = Vec<Option<Bound<'py, PyBytes>>>;
-type Output<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
-type Answer<'py> = (Vec<Option<Output<'py>>>, Vec<usize>, Vec<(usize, usize, Values<'py>)>);
+type Answer<'py> = (Bound<'py, PyList>, Bound<'py, PyList>, Vec<usize>, Vec<(usize, usize, Values<'py>)>);
 
 /// Which of the values, which call, what it gave.
 type Row<'py> = (usize, usize, Bound<'py, PyBytes>);
 
 /// Plans by writer. Threads may share one: it never changes.
-#[pyclass(frozen, name = "Engine", module = "heddle_native")]
-struct PyEngine(Engine);
+#[pyclass(frozen, module = "heddle_native")]
+struct Plans(Engine);
 
 #[pymethods]
-impl PyEngine {
+impl Plans {
     #[new]
-    fn new() -> PyEngine {
-        PyEngine(Engine::default())
+    fn new() -> Plans {
+        Plans(Engine::default())
     }
 
     /// An engine that also knows this writer: its frame, the JSON of its plan, the frame of its output.
-    fn with_plan(&self, writer: &[u8], plan: &str, frame: &[u8]) -> PyResult<PyEngine> {
+    fn with_plan(&self, writer: &[u8], plan: &str, frame: &[u8]) -> PyResult<Plans> {
         let plan = Plan::read(plan).map_err(PyValueError::new_err)?;
-        Ok(PyEngine(self.0.with_plan(framed(writer)?, plan, framed(frame)?)))
+        Ok(Plans(self.0.with_plan(framed(writer)?, plan, framed(frame)?)))
     }
 
-    /// `(outputs, refused, wanted)`. Outputs: `(key, value)` or None for each value. Refused: indexes, ascending.
+    /// `(keys, values, refused, wanted)`. Keys and values: None for what has no output. Refused: indexes, ascending.
     /// Wanted: `(index, call, arguments)`, ascending by index: records that need these calls' results first.
     ///
     /// `results`: `(index, call, bytes)`, ascending by index: what calls gave for these values.
-    fn transcode<'py>(&self, py: Python<'py>, values: Values<'py>, results: Vec<Row<'py>>) -> Answer<'py> {
+    fn transcode<'py>(&self, py: Python<'py>, values: Values<'py>, results: Vec<Row<'py>>) -> PyResult<Answer<'py>> {
         let owners: Vec<usize> = results.iter().map(|(index, ..)| *index).collect();
         let given: Vec<Given> = results.iter().map(|(_, call, bytes)| (*call, bytes.as_bytes())).collect();
         let inputs: Vec<Input> = values
@@ -61,14 +60,13 @@ fn owned<'g, 'a>(owners: &[usize], given: &'g [Given<'a>], index: usize) -> &'g 
     given.get(place).unwrap_or_default()
 }
 
-fn told<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input]) -> Answer<'py> {
+fn told<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input]) -> PyResult<Answer<'py>> {
     let bytes = |data: &[u8], place: &Range<usize>| PyBytes::new(py, data.get(place.clone()).unwrap_or_default());
-    let (mut outputs, mut refused, mut wanted) = (Vec::with_capacity(inputs.len()), Vec::new(), Vec::new());
+    let column = |place: fn(&Outcome) -> Option<&Range<usize>>| {
+        PyList::new(py, batch.outcomes.iter().map(|outcome| place(outcome).map(|place| bytes(&batch.arena, place))))
+    };
+    let (mut refused, mut wanted) = (Vec::new(), Vec::new());
     for (index, (outcome, input)) in batch.outcomes.iter().zip(inputs).enumerate() {
-        outputs.push(match outcome {
-            Outcome::Done { key, value } => Some((bytes(&batch.arena, key), bytes(&batch.arena, value))),
-            _ => None,
-        });
         match outcome {
             Outcome::Done { .. } | Outcome::LeftOut => {}
             Outcome::Refused => refused.push(index),
@@ -79,7 +77,7 @@ fn told<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input]) -> Answer<'py> {
             })),
         }
     }
-    (outputs, refused, wanted)
+    Ok((column(Outcome::key)?, column(Outcome::value)?, refused, wanted))
 }
 
 fn framed(bytes: &[u8]) -> PyResult<Frame> {
@@ -88,7 +86,7 @@ fn framed(bytes: &[u8]) -> PyResult<Frame> {
 
 #[pymodule(gil_used = false)]
 fn heddle_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PyEngine>()?;
+    module.add_class::<Plans>()?;
     module.add_class::<Headers>()?;
     module.add("FORMATS", FORMATS)
 }

@@ -111,8 +111,8 @@ class Between:
         outputs, refused = engine.transcode(values)
         expected, failures = self.objects.transcode(values)
         assert refused == [failure.index for failure in failures]
-        assert outputs == expected
-        return outputs
+        assert list(outputs) == list(expected)
+        return list(outputs)
 
 
 def between(

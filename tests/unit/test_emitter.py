@@ -17,6 +17,7 @@ from heddle.delivery.derived import DerivedHeaders, ids_of_each
 from heddle.delivery.native_headers import headers_for
 from heddle.delivery.steps import Emitter
 from heddle.event import Identity, Lineage, RawHeaders, event_headers, parse_headers, stable_id
+from heddle.wire.engine import Outputs
 
 FLOW = ("project", "flow", "a.b.v1", "topic", "d" * 64)
 ONE_BY_ONE = Emitter(*FLOW)
@@ -60,7 +61,7 @@ def in_a_batch(records: list[Record], emissions: Sequence[tuple[bytes, bytes] | 
 def batched(
     emitter: Emitter, records: list[Record], emissions: Sequence[tuple[bytes, bytes] | None]
 ) -> list[list[Outgoing]]:
-    made = emitter.batch(records, emissions)
+    made = emitter.batch(records, Outputs.of(emissions))
     return [made.at(place) for place in range(len(records))]
 
 

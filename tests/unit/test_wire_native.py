@@ -202,7 +202,7 @@ def told(plan: p.WirePlan) -> dict[str, object]:
 def test_a_plan_that_it_does_not_wholly_know_is_refused(changed: dict[str, object], reason: str) -> None:
     plan = told(w.plan(emits=()))
     with pytest.raises(ValueError, match=reason):
-        heddle_native.Engine().with_plan(w.WRITER, json.dumps(plan | changed), w.FRAME)
+        heddle_native.Plans().with_plan(w.WRITER, json.dumps(plan | changed), w.FRAME)
 
 
 def test_a_part_that_is_missing_is_not_made_up() -> None:
@@ -210,7 +210,7 @@ def test_a_part_that_is_missing_is_not_made_up() -> None:
         plan = told(w.plan(emits=()))
         del plan[name]
         with pytest.raises(ValueError, match=name):
-            heddle_native.Engine().with_plan(w.WRITER, json.dumps(plan), w.FRAME)
+            heddle_native.Plans().with_plan(w.WRITER, json.dumps(plan), w.FRAME)
 
 
 def test_no_engine_where_it_runs_plans_of_other_formats_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def test_a_call_for_which_there_is_no_place_refuses_the_record() -> None:
 
 def test_a_frame_has_five_bytes() -> None:
     with pytest.raises(ValueError, match="4 bytes"):
-        heddle_native.Engine().with_plan(w.WRITER, w.plan(emits=()).json(), b"\0\0\0\1")
+        heddle_native.Plans().with_plan(w.WRITER, w.plan(emits=()).json(), b"\0\0\0\1")
 
 
 # Calls

@@ -16,7 +16,7 @@ from heddle.mapping import Mapping, call, constant, equals
 from heddle.mapping.batch import DictTranscoder
 from heddle.mapping.transcoder import Transcoder
 from heddle.wire import choice
-from heddle.wire.engine import Engine, Function, Output
+from heddle.wire.engine import Engine, Function, Outputs
 from heddle.wire.plan import WirePlan
 from heddle.wire.python_engine import PythonEngine
 from heddle.wire.shadow_engine import ShadowEngine
@@ -46,7 +46,7 @@ class Counted(PythonEngine):
         super().__init__()
         self.done = 0
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
         outputs, refused = super().transcode(values)
         self.done += len(outputs) - len(refused)
         return outputs, refused
@@ -120,10 +120,10 @@ class Wrong(PythonEngine):
 
     name = "wrong"
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
         outputs, refused = super().transcode(values)
         odd = [(output[0], b"?") if output and n % 2 else output for n, output in enumerate(outputs)]
-        return odd, refused
+        return Outputs.of(odd), refused
 
 
 def test_where_two_engines_differ_the_object_path_decides_and_it_is_said() -> None:
@@ -141,8 +141,8 @@ def test_where_two_engines_differ_the_object_path_decides_and_it_is_said() -> No
 class Refusing(PythonEngine):
     """A plan that fits none of its data."""
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
-        return [None] * len(values), list(range(len(values)))
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
+        return Outputs.of([None] * len(values)), list(range(len(values)))
 
 
 def test_fine_records_on_the_slow_path_are_told_of() -> None:

@@ -10,7 +10,7 @@ from wire_oracle import Answer, Crossing
 from heddle.mapping.transcoder import Transcoder
 from heddle.mapping.wire_transcoder import WireTranscoder
 from heddle.wire.choice import chosen_engine
-from heddle.wire.engine import Engine, Function, Output
+from heddle.wire.engine import Engine, Function, Output, Outputs
 from heddle.wire.native_engine import native_engine
 from heddle.wire.plan import WirePlan
 
@@ -30,7 +30,7 @@ class Watched:
     def add(self, writer: bytes, plan: WirePlan, functions: Sequence[Function], frame: bytes) -> None:
         self._engine.add(writer, plan, functions, frame)
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
         outputs, self.refused = self._engine.transcode(values)
         return outputs, self.refused
 
@@ -58,7 +58,7 @@ class Run:
         """What the engine makes of records by itself, once it has learnt their writers, and which it refuses."""
         assert self._watched is not None
         outputs, refused = self._watched.transcode(values)
-        return outputs, set(refused)
+        return list(outputs), set(refused)
 
     @property
     def refused(self) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import blake2b
 
 from heddle.event import (
@@ -58,7 +57,7 @@ class DerivedHeaders:
         headers.extend(parent.extra)
         return headers
 
-    def of_each(self, parents: Sequence[RawHeaders], keys: Sequence[bytes | None]) -> list[RawHeaders | None]:
+    def of_each(self, parents: list[RawHeaders], keys: list[bytes | None]) -> list[RawHeaders | None]:
         """`of` for first outputs, a whole batch in a third of the time. None where a key is None, and for a parent
         whose headers are not our seven, in the order in which we write them, and nothing else.
 

@@ -28,8 +28,8 @@ class MappingStep(NoFence):
         self._classifier = classifier
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
-        emissions, failures = self._transcoder.transcode([record.value for record in records])
-        batch = self._emitter.batch(records, emissions)
+        outputs, failures = self._transcoder.transcode([record.value for record in records])
+        batch = self._emitter.batch(records, outputs)
         results: list[Result] = [*range(len(records))]
         for failure in map(self._classifier.reviewed, failures):
             if (interrupted := interruption(failure)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -32,14 +31,14 @@ class NativeHeaders(DerivedHeaders):
         own = (SPECVERSION_HEADER, self._source, self._type)
         self._native = module.Headers(own, self._before_root, self._middle)
 
-    def of_each(self, parents: Sequence[RawHeaders], keys: Sequence[bytes | None]) -> list[RawHeaders | None]:
-        return self._native.of_each([*parents], [*keys])
+    def of_each(self, parents: list[RawHeaders], keys: list[bytes | None]) -> list[RawHeaders | None]:
+        return self._native.of_each(parents, keys)
 
 
 class ComparedHeaders(NativeHeaders):
     """Both ways, for HEDDLE_CODEC=both. Where they differ Python's counts, and it is said."""
 
-    def of_each(self, parents: Sequence[RawHeaders], keys: Sequence[bytes | None]) -> list[RawHeaders | None]:
+    def of_each(self, parents: list[RawHeaders], keys: list[bytes | None]) -> list[RawHeaders | None]:
         natives, ours = super().of_each(parents, keys), DerivedHeaders.of_each(self, parents, keys)
         odd = [index for index, each in enumerate(natives) if each is not None and each != ours[index]]
         if odd:

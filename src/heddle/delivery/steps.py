@@ -17,6 +17,7 @@ from heddle.delivery.derived import DerivedHeaders
 from heddle.errors import Failure, FailureClass, HeddleError, UsageError
 from heddle.event import ParsedHeaders, parse_headers
 from heddle.integration import Applied
+from heddle.wire.engine import Outputs
 
 HALTS = (FailureClass.RATE_LIMIT, FailureClass.OURS)
 """Failures after which no further record is begun: the target asks for a pause, or somebody for a stop."""
@@ -171,15 +172,15 @@ class Emitter:
         self._topic = topic
         self._headers = headers(project, flow, contract, f"{digest[:16]}.0")
 
-    def batch(self, records: Sequence[Record], emissions: Sequence[tuple[bytes, bytes] | None]) -> OutgoingBatch:
+    def batch(self, records: Sequence[Record], outputs: Outputs) -> OutgoingBatch:
         """`outputs` of records that have one each, or none: a whole batch, in a quarter of the time."""
-        keys = [emission and emission[0] for emission in emissions]
+        keys = outputs.keys
         headers = self._headers.of_each([record.headers for record in records], keys)
         if not all(headers):
             for place, (record, key, made) in enumerate(zip(records, keys, headers, strict=True)):
                 if made is None and key is not None:
                     headers[place] = self._headers.of(parsed_headers(record), key, 0)
-        return OutgoingBatch(self._topic, keys, [emission and emission[1] for emission in emissions], headers)
+        return OutgoingBatch(self._topic, keys, outputs.values, headers)
 
     def outputs(self, record: Record, emissions: Iterable[tuple[bytes, bytes]]) -> list[Outgoing]:
         """`emissions`: (key, framed value) in the handler's order; the ordinal counts within a key."""

@@ -9,7 +9,7 @@ from heddle.contracts import Codec
 from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass, HeddleError
 from heddle.mapping.compile import Native
 from heddle.mapping.refusals import CallError
-from heddle.wire.engine import Output
+from heddle.wire.engine import NO_OUTPUT, Outputs
 
 _INTERRUPTS: Final = (DependencyDownError, AuthError)
 
@@ -26,26 +26,30 @@ class DictTranscoder:
         self._writer = writer
         self._key_of = key_of
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[Failure]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[Failure]]:
         """As `Transcoder.transcode`."""
         natives, undecodable = self._reader.decode_dict_batch(values)
         mapped, key_of, encode = self._mapped, self._key_of, self._writer.encode_dict
-        emissions: list[Output | None] = []
+        keys: list[bytes | None] = []
+        framed: list[bytes | None] = []
         failures = list(undecodable)
         for index, native in enumerate(natives):
-            emission = None
+            key: bytes | None
+            value: bytes | None
+            key, value = NO_OUTPUT
             if native is not None:
                 try:
                     output = mapped(native)
                     if output is not None:
-                        emission = (key_of(output), encode(output))
+                        key, value = key_of(output), encode(output)
                 except _INTERRUPTS:
                     raise
                 except Exception as error:
                     failures.append(failure_of(index, error))
-            emissions.append(emission)
+            keys.append(key)
+            framed.append(value)
         failures.sort(key=lambda failure: failure.index)
-        return emissions, failures
+        return Outputs(keys, framed), failures
 
 
 def failure_of(index: int, error: Exception) -> Failure:

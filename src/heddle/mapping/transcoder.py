@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from heddle.errors import Failure
-from heddle.wire.engine import Output
+from heddle.wire.engine import Outputs
 
 
 class Transcoder(Protocol):
     """Input values to output records, a batch at a time, on the worker's thread."""
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[Failure]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[Failure]]:
         """Same length out. None where a failure names that index, or where the mapping's condition left the record
         out. Bad data never raises; `DependencyDownError` (registry) does, and nothing of the batch is settled."""

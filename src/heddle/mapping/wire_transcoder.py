@@ -14,7 +14,7 @@ import structlog
 from heddle.errors import ContractError, Failure
 from heddle.mapping.lowering import Lowered
 from heddle.mapping.transcoder import Transcoder
-from heddle.wire.engine import FRAME_BYTES, Engine, Output
+from heddle.wire.engine import FRAME_BYTES, Engine, Outputs
 
 Lower = Callable[[bytes], Lowered]
 """The plan for a writer's frame. Raises what the registry raises, and `ContractError` for a writer that is none."""
@@ -33,7 +33,7 @@ class WireTranscoder:
         self._objects = objects
         self._seen: set[bytes] = set()
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[Failure]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[Failure]]:
         """As `Transcoder.transcode`."""
         outputs, refused = self._engine.transcode(values)
         if refused and self._learn([values[index] for index in refused]):
@@ -42,7 +42,7 @@ class WireTranscoder:
             return outputs, []
         emissions, failures = self._objects.transcode([values[index] for index in refused])
         for index, emission in zip(refused, emissions, strict=True):
-            outputs[index] = emission
+            outputs.put(index, emission)
         self._note(len(refused) - len(failures))
         return outputs, [failure._replace(index=refused[failure.index]) for failure in failures]
 

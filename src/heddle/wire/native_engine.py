@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from heddle.errors import AuthError, DependencyDownError
-from heddle.wire.engine import FRAME_BYTES, Function, Output
+from heddle.wire.engine import FRAME_BYTES, Function, Outputs
 from heddle.wire.plan import FORMAT, WirePlan
 
 _INTERRUPTS: Final = (DependencyDownError, AuthError)
@@ -19,15 +19,15 @@ _Results = list[tuple[int, int, bytes]]
 
 
 class _Plans(Protocol):
-    """`heddle_native.Engine`. Never changes, so threads may share it; it runs without the GIL."""
+    """`heddle_native.Plans`. Never changes, so threads may share it; it runs without the GIL."""
 
     def with_plan(self, writer: bytes, plan: str, frame: bytes) -> _Plans:
         """An engine with one plan more. ValueError for a plan of another format, or with a part it does not know."""
 
     def transcode(
         self, values: Sequence[bytes | None], results: _Results
-    ) -> tuple[list[Output | None], list[int], _Wanted]:
-        """As `Engine.transcode`, and what is still wanted. `results` ascend by index."""
+    ) -> tuple[list[bytes | None], list[bytes | None], list[int], _Wanted]:
+        """As `Engine.transcode` (keys, values, refused), and what is still wanted. `results` ascend by index."""
 
 
 class NativeEngine:
@@ -46,15 +46,16 @@ class NativeEngine:
         self._plans = self._plans.with_plan(writer, plan.json(), frame)
         self._functions[writer] = functions
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
         """As `Engine.transcode`. Raises `DependencyDownError` and `AuthError` of a function: not the record's fault."""
-        outputs, refused, wanted = self._plans.transcode(values, [])
+        keys, framed, refused, wanted = self._plans.transcode(values, [])
+        outputs = Outputs(keys, framed)
         if wanted:
             refused += self._finish(values, outputs, wanted)
             refused.sort()
         return outputs, refused
 
-    def _finish(self, values: Sequence[bytes | None], outputs: list[Output | None], wanted: _Wanted) -> list[int]:
+    def _finish(self, values: Sequence[bytes | None], outputs: Outputs, wanted: _Wanted) -> list[int]:
         """Puts the outputs of the records that want calls in their places; gives the indexes of the refused ones."""
         results: _Results = []
         refused: list[int] = []
@@ -62,11 +63,12 @@ class NativeEngine:
             failed = self._call(values, wanted, results)
             going = {index for index, _, _ in wanted} - failed
             results = sorted(row for row in results if row[0] in going)
-            done, again, wanted = self._plans.transcode(
+            keys, framed, again, wanted = self._plans.transcode(
                 [value if index in going else None for index, value in enumerate(values)], results
             )
+            done = Outputs(keys, framed)
             for index in going:
-                outputs[index] = done[index]
+                outputs.put(index, done[index])
             refused += failed.union(going.intersection(again))
         return refused
 
@@ -87,9 +89,9 @@ class NativeEngine:
 
 
 def native_engine() -> NativeEngine | None:
-    """None where heddle-native is not installed, or runs plans of other formats only."""
+    """None where heddle-native is not installed, is older than this, or runs plans of other formats only."""
     try:
         module: Any = importlib.import_module("heddle_native")
     except ImportError:
         return None
-    return NativeEngine(module.Engine()) if FORMAT in module.FORMATS else None
+    return NativeEngine(module.Plans()) if FORMAT in module.FORMATS and hasattr(module, "Plans") else None

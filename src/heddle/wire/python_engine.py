@@ -9,7 +9,7 @@ from typing import Final
 from heddle.contracts.codegen import REFUSALS, Source
 from heddle.errors import AuthError, DependencyDownError
 from heddle.wire import python_emit, python_walk
-from heddle.wire.engine import FRAME_BYTES, Function, Output
+from heddle.wire.engine import FRAME_BYTES, Function, Outputs
 from heddle.wire.plan import WirePlan
 from heddle.wire.python_emit import EmitWriter
 from heddle.wire.python_expressions import Expressions, Place, joined
@@ -24,8 +24,9 @@ from heddle.wire.python_registers import (
 )
 from heddle.wire.python_walk import WalkWriter
 
-Program = Callable[[bytes], Output | None]
-"""One framed record in; None where it is left out. Raises one of `REFUSALS` for what it refuses."""
+Program = Callable[[bytes], tuple[bytes | None, bytes | None]]
+"""One framed record in, key and framed value out; None twice where it is left out. Raises one of `REFUSALS` for what it
+refuses."""
 
 _INTERRUPTS: Final = (DependencyDownError, AuthError)
 
@@ -58,18 +59,21 @@ class PythonEngine:
         """The generated code for a writer's frame. Raises KeyError for one that was not added."""
         return self._sources[writer]
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
         """As `Engine.transcode`."""
         programs = self._programs
-        outputs: list[Output | None] = []
+        keys: list[bytes | None] = []
+        framed: list[bytes | None] = []
         refused: list[int] = []
         for data in values:
             try:
-                outputs.append(programs[data[:FRAME_BYTES]](data))  # type: ignore[index,arg-type]
+                key, value = programs[data[:FRAME_BYTES]](data)  # type: ignore[index,arg-type]
             except REFUSALS:  # no bytes (TypeError) and unknown frames (KeyError) too
-                refused.append(len(outputs))
-                outputs.append(None)
-        return outputs, refused
+                refused.append(len(keys))
+                key = value = None
+            keys.append(key)
+            framed.append(value)
+        return Outputs(keys, framed), refused
 
 
 def generate(plan: WirePlan, functions: Sequence[Function], frame: bytes) -> Source:
@@ -89,7 +93,7 @@ def generate(plan: WirePlan, functions: Sequence[Function], frame: bytes) -> Sou
         source.add(*(f"c{call} = None" for call in sorted(memo)))
         expressions = Expressions(source, plan.calls, walker.marks, index_numbers(plan), memo)
         if plan.when is not None:
-            source.add(f"if not ({expressions.condition(plan.when)}): return None")
+            source.add(f"if not ({expressions.condition(plan.when)}): return None, None")
         bound = max(plan.max_input_bytes, plan.max_output_bytes) if reaches_out(plan) else 0
         source.add(*["z = 0"] * bool(bound))
         writer = EmitWriter(source, expressions, walker.again(), bound)

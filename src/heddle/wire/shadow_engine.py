@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from heddle.wire.engine import Engine, Function, Output
+from heddle.wire.engine import Engine, Function, Outputs
 from heddle.wire.plan import WirePlan
 
 
@@ -24,7 +24,7 @@ class ShadowEngine:
         for engine in self._engines:
             engine.add(writer, plan, functions, frame)
 
-    def transcode(self, values: Sequence[bytes | None]) -> tuple[list[Output | None], list[int]]:
+    def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[int]]:
         """As `Engine.transcode`."""
         (outputs, refused), (others, refused_too) = (engine.transcode(values) for engine in self._engines)
         doubtful = set(refused) | set(refused_too)
@@ -36,5 +36,5 @@ class ShadowEngine:
             )
         refused = sorted(doubtful.union(odd))
         for index in refused:
-            outputs[index] = None
+            outputs.put(index, None)
         return outputs, refused
