@@ -38,22 +38,6 @@ pub enum Outcome {
     Wants(Vec<Wanted>),
 }
 
-impl Outcome {
-    pub fn key(&self) -> Option<&Range<usize>> {
-        match self {
-            Outcome::Done { key, .. } => Some(key),
-            _ => None,
-        }
-    }
-
-    pub fn value(&self) -> Option<&Range<usize>> {
-        match self {
-            Outcome::Done { value, .. } => Some(value),
-            _ => None,
-        }
-    }
-}
-
 pub struct Wanted {
     pub call: usize,
     /// Where each lies in the value; None for one that is not there.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 
 use crate::engine::{Batch, Engine, FRAME_BYTES, Frame, Input, Outcome, Wanted};
 use crate::headers::Headers;
@@ -12,7 +12,10 @@ use crate::plan::{FORMATS, Plan};
 use crate::record::Given;
 
 type Values<'py> = Vec<Option<Bound<'py, PyBytes>>>;
-type Answer<'py> = (Bound<'py, PyList>, Bound<'py, PyList>, Vec<usize>, Vec<(usize, usize, Values<'py>)>);
+type Answer<'py> = (Values<'py>, Values<'py>, Vec<usize>, Vec<(usize, usize, Values<'py>)>);
+
+/// So many records at a time: input, output and their objects fit into a core's cache.
+const PART: usize = 128;
 
 /// Which of the values, which call, what it gave.
 type Row<'py> = (usize, usize, Bound<'py, PyBytes>);
@@ -38,19 +41,23 @@ impl Plans {
     /// Wanted: `(index, call, arguments)`, ascending by index: records that need these calls' results first.
     ///
     /// `results`: `(index, call, bytes)`, ascending by index: what calls gave for these values.
-    fn transcode<'py>(&self, py: Python<'py>, values: Values<'py>, results: Vec<Row<'py>>) -> PyResult<Answer<'py>> {
+    fn transcode<'py>(&self, py: Python<'py>, values: Values<'py>, results: Vec<Row<'py>>) -> Answer<'py> {
         let owners: Vec<usize> = results.iter().map(|(index, ..)| *index).collect();
         let given: Vec<Given> = results.iter().map(|(_, call, bytes)| (*call, bytes.as_bytes())).collect();
-        let inputs: Vec<Input> = values
-            .iter()
-            .enumerate()
-            .map(|(index, value)| Input {
-                value: value.as_ref().map(|bytes| bytes.as_bytes()),
-                given: owned(&owners, &given, index),
-            })
-            .collect();
-        let batch = py.detach(|| self.0.transcode(&inputs));
-        told(py, &batch, &inputs)
+        let mut answer = Answer::default();
+        for (number, part) in values.chunks(PART).enumerate() {
+            let first = number * PART;
+            let inputs: Vec<Input> = (first..)
+                .zip(part)
+                .map(|(index, value)| Input {
+                    value: value.as_ref().map(|bytes| bytes.as_bytes()),
+                    given: owned(&owners, &given, index),
+                })
+                .collect();
+            let batch = py.detach(|| self.0.transcode(&inputs));
+            tell(py, &batch, &inputs, first, &mut answer);
+        }
+        answer
     }
 }
 
@@ -60,13 +67,18 @@ fn owned<'g, 'a>(owners: &[usize], given: &'g [Given<'a>], index: usize) -> &'g 
     given.get(place).unwrap_or_default()
 }
 
-fn told<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input]) -> PyResult<Answer<'py>> {
+/// Adds what became of these inputs, of which the first has that index.
+fn tell<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input], first: usize, answer: &mut Answer<'py>) {
     let bytes = |data: &[u8], place: &Range<usize>| PyBytes::new(py, data.get(place.clone()).unwrap_or_default());
-    let column = |place: fn(&Outcome) -> Option<&Range<usize>>| {
-        PyList::new(py, batch.outcomes.iter().map(|outcome| place(outcome).map(|place| bytes(&batch.arena, place))))
-    };
-    let (mut refused, mut wanted) = (Vec::new(), Vec::new());
-    for (index, (outcome, input)) in batch.outcomes.iter().zip(inputs).enumerate() {
+    let (keys, values, refused, wanted) = answer;
+    for (index, (outcome, input)) in (first..).zip(batch.outcomes.iter().zip(inputs)) {
+        let output = match outcome {
+            Outcome::Done { key, value } => Some((bytes(&batch.arena, key), bytes(&batch.arena, value))),
+            _ => None,
+        };
+        let (key, value) = output.unzip();
+        keys.push(key);
+        values.push(value);
         match outcome {
             Outcome::Done { .. } | Outcome::LeftOut => {}
             Outcome::Refused => refused.push(index),
@@ -77,7 +89,6 @@ fn told<'py>(py: Python<'py>, batch: &Batch, inputs: &[Input]) -> PyResult<Answe
             })),
         }
     }
-    Ok((column(Outcome::key)?, column(Outcome::value)?, refused, wanted))
 }
 
 fn framed(bytes: &[u8]) -> PyResult<Frame> {
