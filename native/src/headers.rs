@@ -64,14 +64,19 @@ impl Headers {
         key: &Bound<'py, PyAny>,
         hashed: &mut Vec<u8>,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let (Ok(key), Some(ours)) = (key.cast::<PyBytes>(), Ours::read(parent)) else {
+        let (Ok(key), Some(parent)) = (key.cast::<PyBytes>(), seven(parent)) else {
             return Ok(None);
         };
-        let Some(root) = root(ours.lineage.as_bytes()) else {
+        let [_, id, source, _, time, lineage, trace] = &parent;
+        let (Some(parent_id), Some(source), Some(lineage)) = (value(id), value(source), value(lineage)) else {
+            return Ok(None);
+        };
+        let is_told = value(time).is_some() && value(trace).is_some_and(is_traceparent);
+        let Some(root) = root(lineage).filter(|_| is_told) else {
             return Ok(None);
         };
         hashed.clear();
-        for part in [ours.source.as_bytes(), ours.id.as_bytes()] {
+        for part in [source, parent_id] {
             prefixed(part, hashed);
         }
         hashed.extend_from_slice(&self.middle);
@@ -86,44 +91,30 @@ impl Headers {
         let lineage = PyTuple::new(py, [self.lineage.bind(py).as_any(), &lineage])?;
         let (specversion, source, kind) = &self.own;
         let (specversion, source, kind) = (specversion.bind(py), source.bind(py), kind.bind(py));
-        PyList::new(py, [specversion, &id, source, kind, &ours.time, &lineage, &ours.trace]).map(Some)
+        PyList::new(py, [specversion, &id, source, kind, time, &lineage, trace]).map(Some)
     }
 }
 
-/// What is taken of a parent's headers, none of it empty: of time and trace the headers themselves.
-struct Ours<'py> {
-    id: Bound<'py, PyBytes>,
-    source: Bound<'py, PyBytes>,
-    time: Header<'py>,
-    lineage: Bound<'py, PyBytes>,
-    trace: Header<'py>,
-}
-
-impl<'py> Ours<'py> {
-    /// None for headers that are not our seven, or not as we write them.
-    fn read(headers: &Bound<'py, PyAny>) -> Option<Ours<'py>> {
-        let headers = headers.cast::<PyList>().ok()?;
-        if headers.len() != NAMES.len() {
-            return None;
-        }
-        let mut named = headers.iter().zip(NAMES).map(|(header, name)| named(header, name));
-        let (_, id, source) = (named.next()??, named.next()??, named.next()??);
-        let (_, time, lineage, trace) = (named.next()??, named.next()??, named.next()??, named.next()??);
-        value(&time)?;
-        value(&trace).filter(|trace| is_traceparent(trace.as_bytes()))?;
-        Some(Ours { id: value(&id)?, source: value(&source)?, time, lineage: value(&lineage)?, trace })
+/// None for headers that are not ours, in the order in which we write them, and nothing else.
+fn seven<'py>(headers: &Bound<'py, PyAny>) -> Option<[Header<'py>; NAMES.len()]> {
+    let headers = headers.cast::<PyList>().ok()?;
+    if headers.len() != NAMES.len() {
+        return None;
     }
+    let mut next = headers.iter().zip(NAMES).map(|(header, name)| named(header, name));
+    let mut next = || next.next().flatten();
+    Some([next()?, next()?, next()?, next()?, next()?, next()?, next()?])
 }
 
 fn named<'py>(header: Bound<'py, PyAny>, name: &str) -> Option<Header<'py>> {
     let header = header.cast_into::<PyTuple>().ok()?;
-    let found = header.get_item(0).ok()?.cast_into::<PyString>().ok()?;
+    let found = header.get_borrowed_item(0).ok()?.cast::<PyString>().ok()?;
     (found.to_str().ok()? == name && header.len() == 2).then_some(header)
 }
 
-fn value<'py>(header: &Header<'py>) -> Option<Bound<'py, PyBytes>> {
-    let value = header.get_item(1).ok()?.cast_into::<PyBytes>().ok()?;
-    (!value.as_bytes().is_empty()).then_some(value)
+/// None for what is no bytes, and for none of them.
+fn value<'a>(header: &'a Header) -> Option<&'a [u8]> {
+    header.get_borrowed_item(1).ok()?.extract().ok().filter(|bytes: &&[u8]| !bytes.is_empty())
 }
 
 /// What follows version and revision: source, semicolon, id.
