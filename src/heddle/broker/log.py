@@ -50,12 +50,13 @@ class Outgoing(NamedTuple):
 
 class OutgoingBatch(NamedTuple):
     """Records to append to one topic, a list for each field: an object less for every record than as `Outgoing`. All
-    lists are as long as each other; where `headers` holds None there is no record."""
+    lists are as long as each other; where `headers` holds None there is no record. A producer takes what it has
+    queued out of `headers`."""
 
     topic: str
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    headers: Sequence[list[tuple[str, bytes | None]] | None]
+    headers: list[list[tuple[str, bytes | None]] | None]
 
     def at(self, place: int) -> list[Outgoing]:
         """The record there, if there is one."""

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -21,7 +22,6 @@ from heddle.broker.log import (
     Outgoing,
     OutgoingBatch,
     Position,
-    one_by_one,
 )
 from heddle.errors import (
     AuthError,
@@ -93,11 +93,14 @@ class KafkaProducer:
                 raise self._failure(error.args[0], "producing") from error
 
     def _produce_batch(self, batch: OutgoingBatch) -> None:
-        """The hot path: arguments by place, because names cost 0.4 µs a record."""
-        produce, topic = self._client.produce, batch.topic
-        for key, value, headers in zip(batch.keys, batch.values, batch.headers, strict=True):
+        """The hot path: arguments by place, because names cost 0.4 µs a record; and headers are let go at once, because
+        after the batch, when they have left the core's cache, that costs up to 0.4 µs."""
+        produce, topic, given = self._client.produce, batch.topic, batch.headers
+        for place, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
+            headers = given[place]
             if headers is None:
                 continue
+            given[place] = None
             try:
                 produce(topic, value, key, ANY_PARTITION, None, None, 0, headers)  # type: ignore[arg-type]
             except BufferError:
@@ -252,8 +255,12 @@ class KafkaProducer:
 
     def _largest(self) -> str:
         sizes: dict[str, int] = {}
-        for batch in self._batches:
-            for record in one_by_one(batch):
-                size = len(record.key or b"") + len(record.value or b"")
+        for record in chain.from_iterable(self._batches):
+            for key, value in _bodies(record):
+                size = len(key or b"") + len(value or b"")
                 sizes[record.topic] = max(size, sizes.get(record.topic, 0))
         return ", ".join(f"{size} bytes to {topic}" for topic, size in sorted(sizes.items()))
+
+
+def _bodies(record: Outgoing | OutgoingBatch) -> Iterable[tuple[bytes | None, bytes | None]]:
+    return [record[1:3]] if isinstance(record, Outgoing) else zip(record.keys, record.values, strict=True)
