@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from heddle.broker.log import Outgoing, Record
+from heddle.delivery.classify import Classifier
 from heddle.delivery.derived import DerivedHeaders, ids_of_each
+from heddle.delivery.flow_steps import MappingStep
 from heddle.delivery.native_headers import headers_for
-from heddle.delivery.steps import Emitter
+from heddle.delivery.steps import Budget, Emitter, parsed_headers
+from heddle.errors import Failure
 from heddle.event import Identity, Lineage, RawHeaders, event_headers, parse_headers, stable_id
 from heddle.wire.engine import Outputs
 
@@ -61,7 +65,9 @@ def in_a_batch(records: list[Record], emissions: Sequence[tuple[bytes, bytes] | 
 def batched(
     emitter: Emitter, records: list[Record], emissions: Sequence[tuple[bytes, bytes] | None]
 ) -> list[list[Outgoing]]:
-    made = emitter.batch(records, Outputs.of(emissions))
+    made, carries = emitter.batch(records, Outputs.of(emissions))
+    parents = [each for each, emission in zip(records, emissions, strict=True) if emission is not None]
+    assert carries == any(parsed_headers(each).extra for each in parents)
     return [made.at(place) for place in range(len(records))]
 
 
@@ -127,6 +133,17 @@ def test_an_output_has_an_identity_of_its_own_and_all_else_of_its_parent() -> No
     identity = Identity("/project/flow", derived.id_of(b"/sources/shop", b"e1", b"key", 2).decode())
     lineage = Lineage("r.1", Identity("/sources/shop", "root;1")).pack()
     assert derived.of(parent, b"key", 2) == event_headers(identity, "a.b.v1", TIME, lineage, TRACE, extra)
+
+
+@pytest.mark.parametrize("extra", [[], [("x", b"1")]])
+def test_a_mappings_run_says_whether_there_are_headers_of_others(extra: RawHeaders) -> None:
+    class Fixed:
+        def transcode(self, values: Sequence[bytes | None]) -> tuple[Outputs, list[Failure]]:
+            return Outputs.of([(b"key", b"value")] * len(values)), []
+
+    step = MappingStep(Fixed(), Emitter(*FLOW), "digest", Classifier())
+    run = step.run([record(0, OWN), record(1, [*OWN, *extra])], Budget(10.0, threading.Event()))
+    assert (run.results, run.carries) == ([0, 1], bool(extra))
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16)))

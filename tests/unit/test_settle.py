@@ -72,7 +72,7 @@ def batched(run: Run) -> Run:
         values.append(one and one.value)
         headers.append(None if one is None else list(one.headers))
         results.append(place if type(result) is list and len(result) < 2 else result)
-    return Run(results, run.interrupted, OutgoingBatch("out", keys, values, headers))
+    return Run(results, run.interrupted, OutgoingBatch("out", keys, values, headers), carries=any(headers))
 
 
 @pytest.fixture(autouse=True, scope="module", params=[False, True], ids=["in lists", "in a batch"])
@@ -172,6 +172,7 @@ def test_later_events_wait_behind_one_whose_output_is_too_large() -> None:
         (b"v" * (LIMIT_BYTES - 101), [], False),
         (b"v" * (LIMIT_BYTES - 100), [], True),
         (b"v", [("x", b"1")] * OWN_HEADERS + [("y", b"v" * LIMIT_BYTES)], True),
+        (b"v", [("x", b"1")] * (OWN_HEADERS - 1) + [("y", b"v" * LIMIT_BYTES)], True),
         (b"v", [("x", b"1")] * 20, False),
     ],
 )

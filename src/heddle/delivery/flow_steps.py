@@ -29,13 +29,13 @@ class MappingStep(NoFence):
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:  # noqa: ARG002 - a batch of mappings is far shorter
         outputs, failures = self._transcoder.transcode([record.value for record in records])
-        batch = self._emitter.batch(records, outputs)
+        batch, carries = self._emitter.batch(records, outputs)
         results: list[Result] = [*range(len(records))]
         for failure in map(self._classifier.reviewed, failures):
             if (interrupted := interruption(failure)) is not None:
-                return Run(results[: failure.index], interrupted, batch)
+                return Run(results[: failure.index], interrupted, batch, carries)
             results[failure.index] = failure
-        return Run(results, batch=batch)
+        return Run(results, None, batch, carries)
 
 
 class FunctionStep(NoFence):

@@ -18,6 +18,7 @@ from heddle.delivery.revision import revised
 from heddle.delivery.settlement import Change, Due, Settlement, size_in_log
 from heddle.delivery.steps import SKIPPED, Budget, FailedKeys, Recovered, Result, Run, Step, parsed_headers
 from heddle.errors import BrokerError, DependencyDownError, Failure, FailureClass
+from heddle.event import TRACEPARENT
 from heddle.integration import Applied, Outcome
 from heddle.on_failure import Order, holds_keys
 
@@ -306,32 +307,35 @@ class Settler:
     def _checked(self, run: Run) -> list[Result]:
         """The results, with a failure in place of outputs one of which the log would refuse for its size."""
         outputs = list(chain.from_iterable([result for result in run.results if isinstance(result, list)]))
-        keys, values, headers = run.batch.keys, run.batch.values, run.batch.headers
-        if not (self._may_be_too_large(keys, values, headers) or self._may_any_be_too_large(outputs)):
+        near = run.carries or self._may_be_too_large(run.batch.keys, run.batch.values)
+        if not (near or self._may_any_be_too_large(outputs)):
             return run.results
         return [self._measured(result, run.listed(result)) for result in run.results]
 
     def _may_any_be_too_large(self, outputs: list[Outgoing]) -> bool:
-        return bool(outputs) and self._may_be_too_large(*list(zip(*outputs, strict=True))[1:4])
+        if not outputs:
+            return False
+        _, keys, values, headers, _ = zip(*outputs, strict=True)
+        return any(map(_carries, headers)) or self._may_be_too_large(keys, values)
 
-    def _may_be_too_large(
-        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Sequence[Headers | None]
-    ) -> bool:
-        """Whether any of them comes near the limit, or carries headers of others, and has to be measured."""
+    def _may_be_too_large(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> bool:
+        """Whether any of them, with headers of ours alone, comes near the limit and has to be measured."""
         longest = max(map(len, filter(None, values)), default=0) + max(map(len, filter(None, keys)), default=0)
-        return (
-            longest + OVERHEAD_BYTES > self.max_output_bytes
-            or max(map(len, filter(None, headers)), default=0) > OWN_HEADERS
-        )
+        return longest + OVERHEAD_BYTES > self.max_output_bytes
 
     def _measured(self, result: Result, outputs: Result) -> Result:
         """`outputs`: the result's own, listed."""
         for output in outputs if isinstance(outputs, list) else ():
             size = size_in_log(output)
-            if size > self.max_output_bytes and self._may_any_be_too_large([output]):
+            if size > self.max_output_bytes:
                 message = f"an output of {size} bytes is over the {self.max_output_bytes} that {output.topic} takes"
                 return Failure(0, FailureClass.CONTRACT, "too-large", "", message)
         return result
+
+
+def _carries(headers: Headers) -> bool:
+    """Whether others than ours are among them, which come last; also for ours without a trace."""
+    return len(headers) != OWN_HEADERS or headers[-1][0] != TRACEPARENT
 
 
 def _runs(records: Sequence[Record]) -> list[PartitionRun]:

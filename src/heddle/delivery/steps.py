@@ -115,11 +115,13 @@ class Run(NamedTuple):
     """Results of the records that were attempted, in order. Shorter than the batch when its tail was cut:
     `interrupted` says why (a dependency down or refused credentials), else the last result does (a failure that ends
     a run, see `Streak`), else it was the batch deadline. `batch`: outputs of records that have one at most; a result
-    that is a number is a place in it, and of two such results the later one has the higher place."""
+    that is a number is a place in it, and of two such results the later one has the higher place. `carries`: whether
+    some in it have headers of others, whose size nobody knows."""
 
     results: list[Result]
     interrupted: HeddleError | None = None
     batch: OutgoingBatch = NO_BATCH
+    carries: bool = False
 
     def listed(self, result: Result) -> Result:
         """The same result, with its output records in a list."""
@@ -172,15 +174,18 @@ class Emitter:
         self._topic = topic
         self._headers = headers(project, flow, contract, f"{digest[:16]}.0")
 
-    def batch(self, records: Sequence[Record], outputs: Outputs) -> OutgoingBatch:
-        """`outputs` of records that have one each, or none: a whole batch, in a quarter of the time."""
-        keys = outputs.keys
+    def batch(self, records: Sequence[Record], outputs: Outputs) -> tuple[OutgoingBatch, bool]:
+        """`outputs` of records that have one each, or none: a whole batch, in a quarter of the time. And whether some
+        carry headers of others."""
+        keys, carries = outputs.keys, False
         headers = self._headers.of_each([record.headers for record in records], keys)
         if not all(headers):
             for place, (record, key, made) in enumerate(zip(records, keys, headers, strict=True)):
                 if made is None and key is not None:
-                    headers[place] = self._headers.of(parsed_headers(record), key, 0)
-        return OutgoingBatch(self._topic, keys, outputs.values, headers)
+                    parent = parsed_headers(record)
+                    headers[place] = self._headers.of(parent, key, 0)
+                    carries = carries or bool(parent.extra)
+        return OutgoingBatch(self._topic, keys, outputs.values, headers), carries
 
     def outputs(self, record: Record, emissions: Iterable[tuple[bytes, bytes]]) -> list[Outgoing]:
         """`emissions`: (key, framed value) in the handler's order; the ordinal counts within a key."""

@@ -9,7 +9,9 @@ from heddle.sources.postgres.replication import lsn_of
 from heddle.sources.postgres.session import Session
 
 _TABLES = """
-select n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, c.reltoastrelid <> 0,
+select n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident,
+       c.reltoastrelid <> 0 or exists (select from pg_partition_tree(c.oid) t join pg_class l on l.oid = t.relid
+                                       where t.isleaf and l.reltoastrelid <> 0),
        has_table_privilege(c.oid, 'select'), row_security_active(c.oid),
        array(select a.attname from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
              where i.indrelid = c.oid and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end
@@ -19,7 +21,10 @@ select n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident, c.reltoa
        array(select a.attname from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
              and a.attstorage <> 'p' and a.attlen = -1 order by a.attnum)::text[],
        array(select a.attname from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated <> ''
-             order by a.attnum)::text[]
+             order by a.attnum)::text[],
+       array(select m.nspname || '.' || l.relname || ' ' || l.relreplident from pg_partition_tree(c.oid) t
+             join pg_class l on l.oid = t.relid and t.isleaf and l.oid <> c.oid
+             join pg_namespace m on m.oid = l.relnamespace order by 1)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname || '.' || c.relname = any(%s) and c.relkind in ('r', 'p')
 """
@@ -29,12 +34,13 @@ where p.pubname = %s
 """
 _PUBLISHED = """
 select t.schemaname || '.' || t.tablename, coalesce(t.rowfilter, ''), coalesce(r.oid, 0), coalesce(r.prattrs::text, ''),
-       t.attnames::text[], c.oid
+       t.attnames::text[], c.oid, s.oid
 from pg_publication_tables t
 join pg_publication p on p.pubname = t.pubname
 join pg_class c on c.relname = t.tablename
 join pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
 left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid
+left join pg_publication_namespace s on s.pnpubid = p.oid and s.pnnspid = n.oid
 where t.pubname = %s
 """
 _SLOT = """
@@ -48,7 +54,8 @@ select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, t.typcategory from
 
 class TableInfo(NamedTuple):
     """`hides_rows`: from us, by row-level security. `key`: columns of the primary key, or of the index that is the
-    replica identity. `large`: columns whose values may be stored outside of the row."""
+    replica identity. `large`: columns whose values may be stored outside of the row. `partitions`: the identity of each
+    that holds rows; what the log has of old rows goes by theirs, and a partition does not take over the table's."""
 
     name: str
     oid: int
@@ -61,6 +68,7 @@ class TableInfo(NamedTuple):
     columns: tuple[str, ...]
     large: frozenset[str]
     generated: frozenset[str]
+    partitions: dict[str, str]
 
 
 class Published(NamedTuple):
@@ -90,8 +98,11 @@ class SlotState(NamedTuple):
 
 def tables(session: Session, names: list[str]) -> dict[str, TableInfo]:
     return {
-        name: TableInfo._make((name, *plain, tuple(key), tuple(columns), frozenset(large), frozenset(made)))
-        for name, *plain, key, columns, large, made in session.rows(_TABLES, (names,))
+        name: TableInfo(
+            name, *plain, tuple(key), tuple(columns), frozenset(large), frozenset(made),
+            {leaf: identity for leaf, _, identity in (each.rpartition(" ") for each in leaves)},
+        )
+        for name, *plain, key, columns, large, made, leaves in session.rows(_TABLES, (names,))
     }
 
 
@@ -101,12 +112,11 @@ def publication(session: Session, name: str) -> Publication | None:
     if not found:
         return None
     oid, via_root, *kinds = found[0]
-    published = {
-        table: Published(
-            row_filter, tuple(columns), stable_id(*map(str, (oid, via_root, *kinds, row_filter, rel, attrs, table_oid)))
-        )
-        for table, row_filter, rel, attrs, columns, table_oid in session.rows(_PUBLISHED, (name,))
-    }
+    published = {}
+    for table, row_filter, rel, attrs, columns, table_oid, schema in session.rows(_PUBLISHED, (name,)):
+        # That of the schema's place in the publication is another once it was taken out and back.
+        told = (oid, via_root, *kinds, row_filter, rel, attrs, table_oid, *([] if schema is None else [schema]))
+        published[table] = Published(row_filter, tuple(columns), stable_id(*map(str, told)))
     return Publication(via_root, kinds[0], all(kinds), published)
 
 

@@ -33,7 +33,7 @@ def findings(session: Session, slot: str, publication: str, tables: Mapping[str,
     yield from server_findings(session, slot)
     published = catalog.publication(session, publication)
     infos = catalog.tables(session, list(tables))
-    names = ", ".join(".".join(map(quoted, name.split("."))) for name in tables)
+    names = ", ".join(map(_quoted, tables))
     if published is None:
         yield (
             f"there is no publication {publication}",
@@ -90,11 +90,11 @@ def server_findings(session: Session, slot: str) -> Iterator[Finding]:
 
 
 def _table(table: Table, info: TableInfo, publication: str, published: Publication | None) -> Iterator[Finding]:
-    name = ".".join(map(quoted, table.name.split(".")))
+    name = _quoted(table.name)
     contract = contract_of(table.emits)
     columns = table.named_columns(table.emits)
     read = {column for cls in table.contracts for column in table.named_columns(cls).values()}
-    is_full = info.identity == "f"
+    is_full = {info.identity, *info.partitions.values()} == {"f"}
     if info.kind == "p" and published is not None and not published.via_root:
         yield (
             f"{table.name} is partitioned, and its changes come as its partitions'",
@@ -120,6 +120,13 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
     missing = sorted(read - set(info.columns))
     if missing:
         yield f"{table.name} has no column {', '.join(missing)}", "name another in columns=, or None for the default"
+    if published is not None and table.name in published.tables:
+        left_out = sorted((read & set(info.columns)) - info.generated - set(published.tables[table.name].columns))
+        if left_out:
+            yield (
+                f"the publication {publication} leaves {', '.join(left_out)} of {table.name} out",
+                "take the column list away, or name them in it",
+            )
     made = sorted(read & info.generated)
     if made:
         yield f"{table.name}: {', '.join(made)} is generated, and not in the log", "make it by a function in columns="
@@ -132,7 +139,7 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
     if large and info.has_toast and not is_full:
         yield (
             f"{table.name}: {', '.join(large)} may be large, and an update that leaves it alone would not hold it",
-            f"alter table {name} replica identity full",
+            _all_full(info),
         )
     keys = [columns.get(field) for field in contract.metadata.key]
     if table.deletes is not None and None in keys:
@@ -144,5 +151,21 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
     if outside and not is_full:
         yield (
             f"{table.name}: the contract's key has {', '.join(outside)}, which the log does not hold of old rows",
-            f"alter table {name} replica identity full",
+            _all_full(info),
         )
+    unlike = [leaf for leaf, identity in info.partitions.items() if identity != info.identity]
+    if unlike and not (large and info.has_toast) and not outside:
+        yield (
+            f"{table.name}: its partitions {', '.join(unlike)} have another replica identity than the table",
+            "give them the same by `alter table … replica identity …`: it is not passed on",
+        )
+
+
+def _all_full(info: TableInfo) -> str:
+    """Of a partitioned table each partition has to be told."""
+    names = [info.name, *info.partitions]
+    return "; ".join(f"alter table {_quoted(name)} replica identity full" for name in names)
+
+
+def _quoted(table: str) -> str:
+    return ".".join(map(quoted, table.split(".")))

@@ -144,7 +144,7 @@ class CapturePuller:
     def _here(self) -> Position:
         self._news = False
         if self._transaction is None:
-            return replace(self._position, partial=None)
+            return self._position  # after a start its half done transaction may be still to come
         return replace(self._position, partial=(self._transaction.commit_lsn, self._ordinal))
 
     def _look(self) -> None:

@@ -241,8 +241,16 @@ def _unchanged(path: str) -> ContractError:
 
 
 def filled(new: Row, old: Row) -> Row:
-    """A new row with what the update left alone taken from the full old one."""
-    return tuple([before if isinstance(after, Unchanged) else after for after, before in zip(new, old, strict=True)])
+    """A new row with what the update left alone taken from the full old one.
+
+    A value that was left alone is no null. Of a partition whose replica identity is less than its table's the log has
+    the key alone and calls it the full row: then it stays unknown."""
+    return tuple(
+        [
+            before if isinstance(after, Unchanged) and before is not None else after
+            for after, before in zip(new, old, strict=True)
+        ]
+    )
 
 
 def key_places(shape: Shape) -> Sequence[int]:
