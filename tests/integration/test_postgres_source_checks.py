@@ -78,7 +78,32 @@ def test_what_it_says_to_run_mends_it(database: Database, item: type[Any]) -> No
             "create publication crm for table item",
             "is partitioned",
         ),
+        (
+            "create table item (id bigint primary key, name text) partition by range (id);"
+            "create table low partition of item for values from (0) to (10);"
+            "alter table item replica identity full;"
+            "create publication crm for table item with (publish_via_partition_root = true)",
+            "name may be large",
+        ),
+        (
+            "create table item (id bigint primary key, name varchar(9)) partition by range (id);"
+            "create table low partition of item for values from (0) to (10);"
+            "alter table item replica identity full;"
+            "create publication crm for table item with (publish_via_partition_root = true)",
+            "its partitions public.low do not have its full replica identity",
+        ),
+        (
+            "create table item (id bigint primary key, name varchar(9)) partition by range (id);"
+            "create table low partition of item for values from (0) to (10);"
+            "alter table low replica identity nothing;"
+            "create publication crm for table item with (publish_via_partition_root = true)",
+            "^public.low has replica identity nothing",
+        ),
         ("create table item (id bigint primary key, name varchar(9)); create publication crm", "not in the publ"),
+        (
+            "create table item (id bigint primary key, name varchar(9)); create publication crm for table item (id)",
+            "the publication crm leaves name of public.item out",
+        ),
         (
             "create table item (id bigint primary key, name varchar(9));"
             "create publication crm for all tables with (publish = 'insert')",

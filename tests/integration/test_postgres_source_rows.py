@@ -164,6 +164,31 @@ def test_a_partitioned_table_is_one_table(server: Postgres, item: type[Any]) -> 
     database.close()
 
 
+def test_a_large_value_in_a_partition_of_less_identity_is_no_null(server: Postgres, item: type[Any]) -> None:
+    """The log then calls the key alone a full row: its table's identity is what it tells."""
+    database = Database(server)
+    database.run("create table item (id bigint primary key, name text) partition by range (id)")
+    database.run("create table item_low partition of item for values from (0) to (10)")
+    database.run("alter table item_low alter column name set storage external")
+    database.run("alter table item replica identity full")
+    database.publish("for table item with (publish_via_partition_root = true)")
+    capture = Capture(database.source(Table("public.item", emits=item)))
+    database.run("insert into item values (1, repeat('x', 10000))")
+    capture.drain(database)
+    database.run("update item set id = 2")
+    capture.drain(database)
+    assert [str(failure)[:13] for failure in capture.failures] == ["a large value"]
+    assert capture.state(item) == {}
+    for _, statement in capture.source.findings():
+        database.run(statement)
+    assert capture.source.findings() == []
+    database.run("update item set id = 3")
+    capture.drain(database)
+    capture.crash()
+    assert [len(value.name) for value in capture.state(item).values()] == [10000]
+    database.close()
+
+
 def test_rows_of_inheriting_tables_are_not_the_tables(database: Database, item: type[Any]) -> None:
     """Neither by snapshot nor by stream: the log names their own tables."""
     capture = Capture(database.source(Table("public.item", emits=item)))

@@ -22,9 +22,9 @@ select n.nspname || '.' || c.relname, c.oid, c.relkind, c.relreplident,
              and a.attstorage <> 'p' and a.attlen = -1 order by a.attnum)::text[],
        array(select a.attname from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and a.attgenerated <> ''
              order by a.attnum)::text[],
-       array(select m.nspname || '.' || l.relname || ' ' || l.relreplident from pg_partition_tree(c.oid) t
-             join pg_class l on l.oid = t.relid and t.isleaf and l.oid <> c.oid
-             join pg_namespace m on m.oid = l.relnamespace order by 1)
+       (select coalesce(json_object_agg(m.nspname || '.' || l.relname, l.relreplident order by l.relname), '{}')
+        from pg_partition_tree(c.oid) t join pg_class l on l.oid = t.relid and t.isleaf and l.oid <> c.oid
+        join pg_namespace m on m.oid = l.relnamespace)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname || '.' || c.relname = any(%s) and c.relkind in ('r', 'p')
 """
@@ -98,10 +98,7 @@ class SlotState(NamedTuple):
 
 def tables(session: Session, names: list[str]) -> dict[str, TableInfo]:
     return {
-        name: TableInfo(
-            name, *plain, tuple(key), tuple(columns), frozenset(large), frozenset(made),
-            {leaf: identity for leaf, _, identity in (each.rpartition(" ") for each in leaves)},
-        )
+        name: TableInfo._make((name, *plain, tuple(key), tuple(columns), frozenset(large), frozenset(made), leaves))
         for name, *plain, key, columns, large, made, leaves in session.rows(_TABLES, (names,))
     }
 

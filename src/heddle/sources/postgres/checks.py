@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from heddle.contracts import contract_of
 from heddle.sources.postgres import catalog
@@ -94,7 +94,6 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
     contract = contract_of(table.emits)
     columns = table.named_columns(table.emits)
     read = {column for cls in table.contracts for column in table.named_columns(cls).values()}
-    is_full = {info.identity, *info.partitions.values()} == {"f"}
     if info.kind == "p" and published is not None and not published.via_root:
         yield (
             f"{table.name} is partitioned, and its changes come as its partitions'",
@@ -111,11 +110,6 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
         yield (
             f"{table.name}: row-level security hides rows from the source's role, and the log does not",
             "alter role … bypassrls",
-        )
-    if info.identity == "n":
-        yield (
-            f"{table.name} has replica identity nothing, so that the database refuses to change its published rows",
-            f"alter table {name} replica identity default",
         )
     missing = sorted(read - set(info.columns))
     if missing:
@@ -135,36 +129,45 @@ def _table(table: Table, info: TableInfo, publication: str, published: Publicati
             f"{table.name} has neither a primary key nor an index as its replica identity",
             f"add a primary key, or `alter table {name} replica identity using index …`",
         )
-    large = sorted(read & info.large)
-    if large and info.has_toast and not is_full:
-        yield (
-            f"{table.name}: {', '.join(large)} may be large, and an update that leaves it alone would not hold it",
-            _all_full(info),
-        )
     keys = [columns.get(field) for field in contract.metadata.key]
     if table.deletes is not None and None in keys:
         yield (
             f"{table.name}: the key of {contract.name} is not read from columns, so a deleted row has none",
             "read its fields from columns, or say deletes=None",
         )
-    outside = sorted({column for column in keys if column is not None} - set(info.key))
+    yield from _identity(table.name, info, read, {column for column in keys if column is not None})
+
+
+def _identity(table: str, info: TableInfo, read: set[str], keys: set[str]) -> Iterator[Finding]:
+    """What the log would not have of old rows. `keys`: columns of the contract's key."""
+    without = [name for name, identity in {table: info.identity, **info.partitions}.items() if identity == "n"]
+    if without:
+        yield (
+            f"{', '.join(without)} has replica identity nothing, so that the database refuses to change its published "
+            "rows",
+            _each(without, "default"),
+        )
+    whole = [table, *info.partitions]  # a partition does not take over what the table is told
+    is_full = {info.identity, *info.partitions.values()} == {"f"}
+    large = sorted(read & info.large)
+    outside = sorted(keys - set(info.key))
+    if large and info.has_toast and not is_full:
+        yield (
+            f"{table}: {', '.join(large)} may be large, and an update that leaves it alone would not hold it",
+            _each(whole, "full"),
+        )
     if outside and not is_full:
         yield (
-            f"{table.name}: the contract's key has {', '.join(outside)}, which the log does not hold of old rows",
-            _all_full(info),
+            f"{table}: the contract's key has {', '.join(outside)}, which the log does not hold of old rows",
+            _each(whole, "full"),
         )
-    unlike = [leaf for leaf, identity in info.partitions.items() if identity != info.identity]
-    if unlike and not (large and info.has_toast) and not outside:
-        yield (
-            f"{table.name}: its partitions {', '.join(unlike)} have another replica identity than the table",
-            "give them the same by `alter table … replica identity …`: it is not passed on",
-        )
+    less = [name for name, identity in info.partitions.items() if identity not in ("f", "n")]
+    if info.identity == "f" and less and not (outside or (large and info.has_toast)):
+        yield f"{table}: its partitions {', '.join(less)} do not have its full replica identity", _each(less, "full")
 
 
-def _all_full(info: TableInfo) -> str:
-    """Of a partitioned table each partition has to be told."""
-    names = [info.name, *info.partitions]
-    return "; ".join(f"alter table {_quoted(name)} replica identity full" for name in names)
+def _each(tables: Iterable[str], identity: str) -> str:
+    return "; ".join(f"alter table {_quoted(name)} replica identity {identity}" for name in tables)
 
 
 def _quoted(table: str) -> str:

@@ -184,7 +184,8 @@ class RowReader:
             index = self._shape.names.index(column)
         except ValueError:
             raise UsageError(
-                f"{self._shape.table} has no column {column}, from which the field {field.name} is read",
+                f"{self._shape.table} has no column {column}, from which the field {field.name} is read, or its "
+                "publication leaves it out",
                 hint="name another column or a function in columns=, then start the source again: nothing is lost",
             ) from None
         return index, fitted_reader(self._shape.types[index], field.type)
