@@ -126,6 +126,27 @@ def test_a_large_transaction_is_split_and_its_place_in_it_is_kept(database: Data
     assert len(set(capture.ids())) == 5000
 
 
+def test_the_place_in_a_large_transaction_is_kept_while_it_is_still_to_come(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server reads a large transaction for a while before it sends it, and wants signs of life meanwhile."""
+    capture.drain(database)
+    database.run("insert into item select n, 'x' from generate_series(1, 3000) n")
+    while len(capture.drafts) < 1000:
+        capture.once()
+    capture.crash()
+    found = json.loads(capture.position or b"")
+    wanted, read = [replication.Keepalive(found["lsn"] + 1, True)], replication.Stream.read
+    monkeypatch.setattr(
+        replication.Stream, "read", lambda stream, wait_s: wanted.pop() if wanted else read(stream, wait_s)
+    )
+    assert not capture.once()
+    assert json.loads(capture.position or b"")["lsn"] == found["lsn"] + 1
+    capture.crash()
+    capture.drain(database)
+    assert [draft.value.id for draft in capture.drafts] == list(range(1, 3001))
+
+
 def test_an_unchanged_large_value_is_no_null(database: Database, capture: Capture, item: type[Any]) -> None:
     """Without the full old row that record alone fails; with it the value is there."""
     capture.drain(database)
@@ -262,6 +283,58 @@ def test_a_table_that_left_the_publication_for_a_while_stops(server: Postgres, i
         capture.drain(database)
     database.run("alter publication crm add table item")
     _lost(capture, database, "was changed")
+    database.close()
+
+
+def test_a_schema_that_left_the_publication_for_a_while_stops(server: Postgres, item: type[Any]) -> None:
+    database = Database(server)
+    database.run("create table item (id bigint primary key, name text)")
+    database.publish("for tables in schema public")
+    capture = Capture(database.source(Table("public.item", emits=item)))
+    capture.drain(database)
+    capture.crash()
+    database.run("alter publication crm drop tables in schema public")
+    database.run("insert into item values (1, 'never seen')")
+    database.run("alter publication crm add tables in schema public")
+    _lost(capture, database, "was changed")
+    database.close()
+
+
+def test_rows_that_came_under_another_name_are_the_tables(
+    database: Database, capture: Capture, item: type[Any]
+) -> None:
+    """Nothing that could be asked later tells that a table was called otherwise for a while."""
+    capture.drain(database)
+    capture.crash()
+    database.run("alter table item rename to thing")
+    database.run("insert into thing values (1, 'meanwhile')")
+    database.run("alter table thing rename to item")
+    database.run("insert into item values (2, 'after')")
+    capture.drain(database)
+    assert told(capture) == [(1, "meanwhile"), (2, "after")]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_the_key_of_a_row_with_full_identity_may_be_made_of_other_columns(
+    server: Postgres, item: type[Any], is_stopped: bool
+) -> None:
+    """The log does not say which columns are the key, and the catalogue says it of now."""
+    database = Database(server)
+    database.run("create table item (old bigint primary key, id bigint not null, name text)")
+    database.run("alter table item replica identity full")
+    database.publish()
+    capture = Capture(database.source(Table("public.item", emits=item)))
+    capture.drain(database)
+    database.run("insert into item values (7, 1, 'a')")
+    if is_stopped:
+        capture.crash()
+    else:
+        capture.drain(database)
+    database.run("alter table item drop column old, add column place int not null default 1, add primary key (place)")
+    database.run("update item set name = 'b'")
+    capture.drain(database)
+    capture.crash()
+    assert told(capture) == [(1, "a"), (1, "b")]
     database.close()
 
 

@@ -108,8 +108,8 @@ class Relations:
 
     def learn(self, relation: Relation) -> Tracked | None:
         """Raises `UsageError` where a column is gone that is declared; names each unknown column once."""
-        name = f"{relation.schema}.{relation.table}"
-        if name not in self._tables:
+        name = self._declared_name(relation)
+        if name is None:
             self._captured[relation.oid] = None
             return None
         types = tuple(self._types.name(column.oid) for column in relation.columns)
@@ -122,12 +122,24 @@ class Relations:
             self._log.warning("columns that the contract does not know", table=name, columns=unknown)
         return tracked
 
+    def _declared_name(self, relation: Relation) -> str | None:
+        """Of the table as it is declared. It may have had another name when the log was written, and be called back."""
+        name = f"{relation.schema}.{relation.table}"
+        if name in self._tables:
+            return name
+        self._infos = self._infos or self._ask()
+        return next((known for known, info in self._infos.items() if info.oid == relation.oid), None)
+
     def _key_of(self, relation: Relation, name: str) -> tuple[str, ...]:
-        """In the order of the index, as snapshots have it. A full identity marks every column, and names no key."""
+        """In the order of the index, as snapshots have it. A full identity marks every column, and names no key: then
+        it is the one that the table has now, as far as it had those columns then."""
         flagged = {column.name for column in relation.columns if column.is_key}
-        if name not in self._infos or (relation.identity != "f" and flagged != set(self._infos[name].key)):
+        is_full = relation.identity == "f"
+        if name not in self._infos or (
+            relation.oid in self._captured if is_full else flagged != set(self._infos[name].key)
+        ):
             self._infos = self._ask()
         known = self._infos[name].key
-        if relation.identity == "f" or flagged == set(known):
+        if flagged == set(known) or (is_full and flagged >= set(known)):
             return known
         return tuple(column.name for column in relation.columns if column.name in flagged)
