@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from rest_harness import CURSOR, World, deals, names, pulls, source, told
+from rest_harness import CURSOR, World, deals, deletions, names, pulls, source, told
 from rest_server import START_S, Api, Asked, Reply, RestServer
 from structlog.testing import capture_logs
 
@@ -136,6 +136,15 @@ def test_credentials_do_not_follow_a_link_to_another_host(api: Api, server: Rest
         puller.close()
     assert other.asked == []
     elsewhere.close()
+
+
+def test_a_page_that_is_not_the_last_and_has_no_cursor_stops_the_source(api: Api, server: RestServer) -> None:
+    """Taken for the end, it would hide all that follows."""
+    filled(api, 45)
+    puller = opened(source(server, deals(paging=Cursor("cursor", at="nxt", more="has_more"))))
+    with pytest.raises(UsageError, match="more is to come, and has no cursor"):
+        names(puller)
+    puller.close()
 
 
 def test_a_cursor_that_stands_still_stops_the_source(api: Api, server: RestServer) -> None:
@@ -286,6 +295,16 @@ def test_a_forgotten_cursor_of_a_feed_stops_loudly_or_lists_all_anew(api: Api, s
         puller.close()
 
 
+def test_a_first_page_of_a_feed_that_cannot_be_had_says_so(api: Api, server: RestServer) -> None:
+    """No cursor was given yet that could have been forgotten."""
+    api.before = lambda _: (410, {}, {})
+    feed = deals(path="changes", paging=Cursor("cursor", at="cursor"), follow=Feed(restart="full"))
+    puller = opened(source(server, feed))
+    with pytest.raises(UsageError, match="answers a first page as if"):
+        puller.pull(1000, 0.0)
+    puller.close()
+
+
 # Credentials
 
 
@@ -361,6 +380,31 @@ def test_it_does_not_ask_before_it_may(api: Api, server: RestServer) -> None:
     for _ in range(20):
         assert puller.pull(1000, 0.0) is None
     assert len(api.asked) == 1
+    puller.close()
+
+
+def test_what_an_api_said_of_its_limit_holds_for_the_next_connection_too(api: Api, server: RestServer) -> None:
+    """A worker opens its source anew after every pause."""
+    api.before = lambda _: (429, {"Retry-After": "600"}, {})
+    declared = source(server, deals())
+    for _ in range(2):
+        puller = opened(declared)
+        assert puller.pull(1000, 0.0) is None
+        puller.close()
+    assert len(api.asked) == 1
+
+
+def test_a_token_endpoint_is_not_asked_before_it_may_be(
+    api: Api, server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(api, 3)
+    monkeypatch.setenv("HEDDLE_SECRET_CRM_KEY", "a-key-of-the-crm")
+    auth = ClientCredentials(f"{server.url}/v1/token", "heddle", secret("crm/key"))
+    api.before = lambda _: (429, {"Retry-After": "600"}, {})
+    puller = opened(source(server, deals(), deletions(), auth=auth))
+    for _ in range(20):
+        assert puller.pull(1000, 0.0) is None
+    assert [asked.path for asked in api.asked] == ["/v1/token"]
     puller.close()
 
 
@@ -459,6 +503,16 @@ def test_graphql_errors_under_http_200_are_errors(api: Api, server: RestServer) 
     for _ in range(5):
         assert puller.pull(1000, 0.0) is None
     assert len(api.asked) == asked + 1
+    puller.close()
+
+
+def test_a_graphql_query_too_many_is_waited_out_as_the_headers_say(api: Api, server: RestServer) -> None:
+    limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(START_S + 600)}
+    api.before = lambda _: (200, limit, {"errors": [{"type": "RATE_LIMITED"}]})
+    with capture_logs() as logs:
+        puller = opened(source(server, connection()))
+        assert puller.pull(1000, 0.0) is None
+    assert [log["wait_s"] for log in logs if log["event"] == "slowed down by the API"] == [600.0]
     puller.close()
 
 

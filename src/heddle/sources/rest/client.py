@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +13,9 @@ import httpx2
 import orjson
 
 from heddle.errors import AuthError, DependencyDownError, RateLimitError, TransientError, UsageError
-from heddle.http.auth import REFUSED, Auth
+from heddle.http.auth import REFUSED, Auth, Credentials
 from heddle.http.guard import ForbiddenHostError, Guard, GuardedTransport
-from heddle.http.rate import exhausted_for_s, http_date
+from heddle.http.rate import LONGEST_WAIT_S, exhausted_for_s, http_date, retry_after_s
 from heddle.http.tls import Tls, refuses_us
 from heddle.sources.rest.announced import Announced
 
@@ -59,6 +61,7 @@ class Client:
         self._headers = {"Accept": "application/json", **headers}
         self._timeout_s = timeout_s
         self._credentials = auth.open() if auth is not None else None
+        self._renews_from = 0.0
         guard = Guard([self._base.host, *(auth.hosts if auth is not None else ())])
         self._announced = announced
         self._runner = asyncio.Runner()
@@ -147,11 +150,26 @@ class Client:
     async def _authorize(self, request: httpx2.Request) -> None:
         if self._credentials is None:
             return
+        wait_s = self._renews_from - time.monotonic()
+        if wait_s > 0:
+            raise ThrottledError({"retry-after": str(math.ceil(wait_s))})
         renewal = self._credentials.renewal()
         if renewal is not None:
             async with asyncio.timeout(self._timeout_s):
-                self._credentials.renewed(await self._client.send(renewal))
+                response = await self._client.send(renewal)
+            self._renewed(self._credentials, response)
         request.headers.update(self._credentials.headers())
+
+    def _renewed(self, credentials: Credentials, response: httpx2.Response) -> None:
+        """A token endpoint that says when it may be asked again is not asked before, for whichever resource."""
+        try:
+            credentials.renewed(response)
+        except RateLimitError:
+            told = retry_after_s(response.headers)
+            if told is None:
+                raise
+            self._renews_from = time.monotonic() + min(told, LONGEST_WAIT_S)
+            raise ThrottledError(response.headers) from None
 
     async def _sent(self, request: httpx2.Request) -> Answer:
         async with asyncio.timeout(self._timeout_s):

@@ -237,7 +237,9 @@ class FeedFollower(Follower):
         return new
 
     def _restart(self) -> None:
-        if self.standing.step is None or self._follow.restart == "never":
+        if self.standing.step is None:
+            raise self._unusable()
+        if self._follow.restart == "never":
             raise PositionLostError(
                 f"{self._resource.path} has forgotten the cursor of {self._resource.name}: what comes next may be gone",
                 hint="declare Feed(restart='full') to have everything listed anew, and look for what was missed",

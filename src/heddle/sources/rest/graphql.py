@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from heddle.errors import AuthError, DependencyDownError, UsageError
@@ -13,7 +14,7 @@ _REFUSED = frozenset({"UNAUTHENTICATED", "FORBIDDEN", "ACCESS_DENIED"})
 _COST = "extensions.cost"
 
 
-def checked(host: str, body: Any) -> None:
+def checked(host: str, body: Any, headers: Mapping[str, str]) -> None:
     """Raises what the `errors` of an answer mean; their texts, which may quote data, are not told."""
     errors = body.get("errors") if isinstance(body, dict) else None
     if not errors:
@@ -21,7 +22,7 @@ def checked(host: str, body: Any) -> None:
     codes = {code for each in errors if isinstance(code := _code_of(each), str)} if isinstance(errors, list) else set()
     if codes & _THROTTLED:
         wait_s = cost_wait_s(body)
-        raise ThrottledError({} if wait_s is None else {"retry-after": str(int(wait_s) + 1)})
+        raise ThrottledError(headers if wait_s is None else {"retry-after": str(int(wait_s) + 1)})
     if codes & _REFUSED:
         raise AuthError(f"{host} refuses a GraphQL query", hint="renew the credentials, or their scope")
     if body.get("data") is None:

@@ -46,10 +46,10 @@ class Fetched(NamedTuple):
 class Listing:
     """Raises what `Client.ask` raises, but for `ThrottledError`: that slows this listing down, and it says None."""
 
-    def __init__(self, source: str, resource: Resource, client: Client, tenant: str) -> None:
+    def __init__(self, source: str, resource: Resource, client: Client, tenant: str, pace: Pace) -> None:
         self.resource = resource
         self.log = structlog.get_logger(source=source, resource=resource.name)
-        self.pace = Pace(resource.limit)
+        self.pace = pace
         self._client = client
         self._tenant = tenant
         self._url = client.url_of(resource.path)
@@ -92,7 +92,7 @@ class Listing:
             )
         body = self._json(answer)
         if resource.graphql is not None:
-            graphql.checked(self._url.host, body)
+            graphql.checked(self._url.host, body, answer.headers)
             wait_s = graphql.cost_wait_s(body)
             if wait_s is not None:
                 self.pace.pause(wait_s)

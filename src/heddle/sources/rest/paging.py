@@ -61,7 +61,13 @@ class Cursor(Paging):
 
     def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - the page says it all
         token = at_path(page.body, self.at)
-        if token is None or token == "" or (self.more and not at_path(page.body, self.more)):
+        if self.more and not at_path(page.body, self.more):
+            return None
+        if token is None or token == "":
+            if self.more:
+                raise UsageError(
+                    f"a page says that more is to come, and has no cursor at {self.at!r}", hint="correct at= of Cursor"
+                )
             return None
         return {"params": {self.parameter: token}}
 

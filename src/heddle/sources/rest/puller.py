@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from heddle.http.auth import Auth
 from heddle.http.notices import Notice
+from heddle.http.rate import Pace
 from heddle.http.tls import Tls
 from heddle.integration import Pull
 from heddle.sources.rest.announced import Announced
@@ -20,17 +21,19 @@ from heddle.sources.rest.resource import Feed, IdDiff, Resource
 
 
 class RestPuller:
-    """Implements `heddle.integration.Puller`. An API need not be told what was taken."""
+    """Implements `heddle.integration.Puller`. An API need not be told what was taken. `paces`: by resource; what the
+    API said of its limits holds for who asks next, too."""
 
     def __init__(
         self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], resources: Sequence[Resource],
-        tenant: str, timeout_s: float, tls: Tls, announced: Announced,
+        tenant: str, timeout_s: float, tls: Tls, announced: Announced, paces: dict[str, Pace],
     ) -> None:  # fmt: skip
         self._source = source
         self._resources = resources
         self._tenant = tenant
         self._client = Client(base_url, auth, headers, timeout_s, tls, announced)
         self._announced = announced
+        self._paces = paces
         self._followers: list[Follower] = []
         self._told = b""
         self._known: dict[str, KnownIds] = {}
@@ -75,7 +78,8 @@ class RestPuller:
         self._client.close()
 
     def _follower(self, resource: Resource, standing: Standing, most_seen: int) -> Follower:
-        listing, follow = Listing(self._source, resource, self._client, self._tenant), resource.follow
+        pace, follow = self._paces.setdefault(resource.name, Pace(resource.limit)), resource.follow
+        listing = Listing(self._source, resource, self._client, self._tenant, pace)
         if isinstance(follow, IdDiff):
             known = self._known.get(resource.name) or KnownIds(resource.name, follow.most_ids)
             return DiffFollower(follow, listing, standing, self._tenant, known)

@@ -16,6 +16,7 @@ from heddle.event import Draft
 from heddle.http.auth import Auth
 from heddle.http.guard import is_loopback
 from heddle.http.oauth import RefreshToken
+from heddle.http.rate import Pace
 from heddle.http.tls import ClientCertificate, Tls
 from heddle.integration import PulledSource, Puller
 from heddle.on_failure import DEFAULT, OnFailure, Order
@@ -101,6 +102,7 @@ class RestSource(PulledSource):
         self.on_failure = on_failure
         self.regulated = regulated
         self._announced = Announced(name, httpx2.URL(base_url).host)
+        self._paces: dict[str, Pace] = {}
 
     def announcements(self) -> list[tuple[str, str]]:
         """What the API says of its end, each with where it says more. Asks each resource for a first page; not with
@@ -109,20 +111,20 @@ class RestSource(PulledSource):
         Raises `DependencyDownError` or `AuthError`, and `UsageError` for a resource that cannot be polled."""
         if isinstance(self.auth, RefreshToken):
             return [("is not asked what it announces: only who polls may renew its token", "its log has announcements")]
-        with closing(self._puller()) as puller:
+        with closing(self._puller({})) as puller:
             puller.begin(None)
             return [(notice.told_of(path), more and f"see {more}") for path, notice, more in puller.announcements()]
 
     def open(self) -> Puller:
         self._announced.observed()
-        return self._puller()
+        return self._puller(self._paces)
 
-    def _puller(self) -> RestPuller:
+    def _puller(self, paces: dict[str, Pace]) -> RestPuller:
         resources = list(self.resources.values())
         kind = KeepingRestPuller if any(isinstance(each.follow, IdDiff) for each in resources) else RestPuller
         return kind(
             self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s, self._tls(),
-            self._announced,
+            self._announced, paces,
         )  # fmt: skip
 
     def _tls(self) -> Tls:
