@@ -108,6 +108,21 @@ def test_what_a_function_raises_is_that_records_failure(target: Target) -> None:
         assert only(apply(writer, *events("a"))[1]).failure_class is FailureClass.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    "call",
+    [HttpCall("POST", "/", headers={"X-Name": "of-a\nperson"}), HttpCall("PO ST", "/")],
+    ids=["header", "method"],
+)
+def test_what_http_cannot_hold_is_that_records_failure_and_not_the_targets(target: Target, call: HttpCall) -> None:
+    plain = HttpCall("POST", "/")
+    with opened(target, call=lambda e: call if e.entry_id == "a" else plain) as writer:
+        applied, failures = apply(writer, *events("a", "b"))
+    failure = only(failures)
+    assert (failure.index, failure.failure_class, failure.code) == (0, FailureClass.POISON, "local-protocol-error")
+    assert "person" not in failure.message
+    assert applied == [None, APPLIED]
+
+
 # Answers
 
 
@@ -396,6 +411,22 @@ def test_a_token_endpoint_that_gives_none(
     tokens.stop()
     assert failure.failure_class == failure_class
     assert target.seen == []
+
+
+@pytest.mark.parametrize("fault", [Fault(reset=True), Fault(delay_s=30)], ids=["reset", "late"])
+@pytest.mark.parametrize("beside", [{}, {"idempotency": None, "at_most_once": True}], ids=["key", "at most once"])
+def test_a_token_endpoint_without_an_answer_is_a_dependency_down(
+    target: Target, monkeypatch: pytest.MonkeyPatch, fault: Fault, beside: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(secret("billing/client").environment_name, "client-secret")
+    tokens = Target()
+    tokens.fault = lambda _: fault
+    auth = ClientCredentials(tokens.url.replace("127.0.0.1", "localhost") + "/token", "us", secret("billing/client"))
+    with opened(target, auth=auth, **beside) as writer:
+        failure = only(apply(writer, *events("a"))[1])
+    tokens.stop()
+    assert (failure.failure_class, target.seen) == (FailureClass.DEPENDENCY_DOWN, [])
+    assert "no credentials from localhost" in failure.message
 
 
 # Where it may go

@@ -23,6 +23,7 @@ from heddle.errors import (
     Failure,
     FailureClass,
     HeddleError,
+    Park,
     RateLimitError,
     TransientError,
     UnknownEffectError,
@@ -211,13 +212,21 @@ class Sender:
     async def _exchanged(self, request: httpx2.Request, may_begin: Callable[[], bool]) -> Answer:
         """Sent once, and once more with renewed credentials."""
         ends_at = self._client.ends_at()
-        used = await self._client.credentials(ends_at)
+        used = await self._credentials(ends_at)
         answer = await self._client.send(_with(request, used), ends_at)
         if is_refused(answer) and await self._client.refused(used):
-            renewed = await self._client.credentials(ends_at)
+            renewed = await self._credentials(ends_at)
             if may_begin():
                 answer = await self._client.send(_with(request, renewed), ends_at)
         return answer
+
+    async def _credentials(self, ends_at: float) -> dict[str, str]:
+        """Without them nothing is sent: their server's silence says nothing of the record, nor of its effect."""
+        try:
+            return await self._client.credentials(ends_at)
+        except (TimeoutError, httpx2.TransportError) as error:
+            told = f"{self._target.name}: no credentials{_from(error)} ({_kebab(error)})"
+            raise DependencyDownError(told, hint="it is tried again by itself") from error
 
     def _unanswered(self, index: int, request: httpx2.Request, error: BaseException) -> Failure:
         """What was not sent says nothing of the record; of what was, nobody knows whether it took effect."""
@@ -232,6 +241,9 @@ class Sender:
             if host == self._host:
                 return failed(index, DependencyDownError(told, hint="it is tried again by itself"), cause=error)
             return failed(index, TransientError(told), _kebab(error), cause=error)
+        if isinstance(error, httpx2.LocalProtocolError):  # its text repeats what the call holds
+            told = f"{name}: the call holds a header or a method that HTTP does not allow"
+            return failed(index, Park(told), _kebab(error))
         if isinstance(error, TimeoutError | httpx2.TransportError):
             kind = "deadline" if isinstance(error, TimeoutError) else _kebab(error)
             told = f"{name}: {host} gave no answer ({kind}); whether it has acted is not known"
@@ -330,6 +342,14 @@ def _failed_to_make(index: int, error: BaseException) -> Failure:
         return failed(index, error)._replace(path=path)
     kind = type(error).__name__
     return Failure(index, FailureClass.UNKNOWN, kind, "", redact(f"{kind}: {error}"), error)
+
+
+def _from(error: BaseException) -> str:
+    """Whom an error of httpx2's is about, where it says so."""
+    try:
+        return f" from {error.request.url.host}" if isinstance(error, httpx2.TransportError) else ""
+    except RuntimeError:  # not bound to a request
+        return ""
 
 
 def _kebab(error: BaseException) -> str:
