@@ -82,7 +82,7 @@ def reader_of(type_name: str) -> Reader:
     """For a type by its catalogue name, `int4` or `int4[]`. Text, enums, jsonb, intervals and all else stay text, as
     PostgreSQL writes them. A reader raises `ContractError`."""
     if type_name.endswith("[]"):
-        return _checked(type_name, _array_of(_element_reader(type_name)))
+        return _checked(type_name, _array_of(_element_reader(type_name), _delimiter_of(type_name)))
     known = _READERS.get(type_name)
     return str if known is None else _checked(type_name, known)
 
@@ -93,7 +93,7 @@ def fitted_reader(type_name: str, node: Node) -> Reader:
     node = _without_null(node)
     if isinstance(node, Array) and type_name.endswith("[]"):
         element = fitted_reader(type_name.removesuffix("[]"), node.items)
-        return _checked(type_name, _array_of(element))
+        return _checked(type_name, _array_of(element, _delimiter_of(type_name)))
     if isinstance(node, Primitive):
         if node.kind == "string" and node.logical is None:
             return str
@@ -116,6 +116,11 @@ def _element_reader(type_name: str) -> Reader:
     return _READERS.get(type_name.removesuffix("[]"), str)
 
 
+def _delimiter_of(type_name: str) -> str:
+    """pg_type.typdelim: of all types of PostgreSQL's own, boxes alone are not parted by commas."""
+    return ";" if type_name == "box[]" else ","
+
+
 def _checked(type_name: str, reader: Reader) -> Reader:
     def read(text: str) -> Any:
         try:
@@ -128,12 +133,12 @@ def _checked(type_name: str, reader: Reader) -> Reader:
     return read
 
 
-def _array_of(element: Reader) -> Reader:
+def _array_of(element: Reader, delimiter: str) -> Reader:
     def read(text: str) -> tuple[Any, ...]:
         start = text.find("{")
         if start < 0 or (start and not text.startswith("[")):  # a lower bound of its own stands before the braces
             raise ValueError("no array")
-        value, end = _array(text, start + 1, element, 1)
+        value, end = _array(text, start + 1, element, delimiter, 1)
         if end != len(text):
             raise ValueError("text behind the array")
         return value
@@ -141,7 +146,7 @@ def _array_of(element: Reader) -> Reader:
     return read
 
 
-def _array(text: str, at: int, element: Reader, depth: int) -> tuple[tuple[Any, ...], int]:
+def _array(text: str, at: int, element: Reader, delimiter: str, depth: int) -> tuple[tuple[Any, ...], int]:
     """The elements from behind an opening brace, and where the text goes on behind the closing one."""
     if depth > MAX_ARRAY_DEPTH:
         raise ValueError("too deep")
@@ -152,12 +157,12 @@ def _array(text: str, at: int, element: Reader, depth: int) -> tuple[tuple[Any, 
         value: Any
         head = text[at : at + 1]
         if head == "{":
-            value, at = _array(text, at + 1, element, depth + 1)
+            value, at = _array(text, at + 1, element, delimiter, depth + 1)
         elif head == '"':
             quoted, at = _quoted(text, at + 1)
             value = element(quoted)
         else:
-            end = _end_of_bare(text, at)
+            end = _end_of_bare(text, at, delimiter)
             bare, at = text[at:end], end
             value = None if bare == "NULL" else element(bare)
         values.append(value)
@@ -165,14 +170,14 @@ def _array(text: str, at: int, element: Reader, depth: int) -> tuple[tuple[Any, 
         at += 1
         if follows == "}":
             return tuple(values), at
-        if follows != ",":
-            raise ValueError("neither a comma nor the end")
+        if follows != delimiter:
+            raise ValueError("neither a delimiter nor the end")
 
 
-def _end_of_bare(text: str, at: int) -> int:
+def _end_of_bare(text: str, at: int, delimiter: str) -> int:
     """PostgreSQL quotes elements that hold one of these, or nothing."""
     end = at
-    while end < len(text) and text[end] not in ',{}"\\':
+    while end < len(text) and text[end] != delimiter and text[end] not in '{}"\\':
         end += 1
     if end == at:
         raise ValueError("an empty element")
