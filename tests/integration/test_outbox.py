@@ -142,6 +142,21 @@ def test_the_bound_is_lowered_until_no_split_is_left(publishing: Publishing) -> 
     assert by_account(publishing.published()) == {"a": [1, 2], "b": [1, 2]}
 
 
+def test_rows_without_an_aggregates_type_are_of_one_aggregate_as_others_are(publishing: Publishing) -> None:
+    """Their key is the same, so their order has to be kept."""
+    publishing.database.run("alter table outbox alter column aggregatetype drop not null")
+    old, open_between, young = (begun(publishing) for _ in range(3))
+    for writer, version in ((young, 1), (old, 2)):
+        publishing.put(writer, "a", version)
+        writer.execute("update outbox set aggregatetype = null where xid = pg_current_xact_id()")
+        writer.commit()
+    worker = publishing.worker()
+    publishing.turns(worker)
+    open_between.rollback()
+    publishing.publish(worker)
+    assert publishing.published() == [("a", 1), ("a", 2)]
+
+
 def test_what_is_before_a_split_is_not_held_back(publishing: Publishing) -> None:
     settled = publishing.connect()
     publishing.put(settled, "c", 1)

@@ -175,10 +175,11 @@ class Statements:
             select {PAGE_COLUMNS.format(payload=payload)}
             from {name} where xid >= %s::xid8 and xid < %s::xid8 and seq > %s order by seq limit %s
         """  # noqa: S608 - the name is quoted
+        aggregate = "coalesce({0}.aggregatetype::text, ''), coalesce({0}.aggregateid::text, '')"  # as in a page
         self.split = f"""
             select r.xid::text from {name} r where r.xid >= %s::xid8 and r.xid < %s::xid8 and exists (
                 select from {name} o where o.xid >= %s::xid8 and o.seq < r.seq
-                and o.aggregatetype = r.aggregatetype and o.aggregateid = r.aggregateid
+                and ({aggregate.format("o")}) = ({aggregate.format("r")})
             ) order by r.xid limit 1
         """  # noqa: S608 - the same
         self.waiting = f"""
