@@ -76,6 +76,8 @@ def found(tmp_path: Path, source: str) -> list[tuple[int, str]]:
         *((f'client = Client({keyword}="hunter22")', f"the argument {keyword}") for keyword in KEYWORDS),
         ('client = http.client(api_key="hunter22", other=1)', "the argument api_key"),
         ('verify(token=b"hunter22")', "the argument token"),
+        ('headers = {"Authorization": "Bearer hunter22"}', "the header Authorization"),
+        ('headers = {"Accept": "*/*", "x-api-key": "hunter22"}', "the header x-api-key"),
     ],
 )
 def test_what_is_a_credential(tmp_path: Path, source: str, kind: str) -> None:
@@ -99,6 +101,8 @@ def test_what_is_a_credential(tmp_path: Path, source: str, kind: str) -> None:
         'text = "the password = what the user typed"',
         'name = "skip_live_migration and ghp_short"',
         'page = fetch(next_page_token="abc", secret_name="ledger/dsn")',
+        'headers = {"Authorization": f"Bearer {token}", "X-Api-Key": secret("crm/key"), "Api-Key": ""}',
+        'headers = {"Authorization": "Bearer <token>", "X-Auth-Token": "***", **more}',
         '"not python',
     ],
 )

@@ -1,8 +1,8 @@
 """Credentials that stand in the source of an application, where the next clone of the repository has them.
 
 A look at string literals, without running anything, and with few false alarms in mind: an address with a password, a
-private key, a token that its vendor's prefix gives away, a keyword argument whose name says that it is one. Only kinds
-and places are told, never the text. A line that is none says so: `# heddle: not a credential`."""
+private key, a token that its vendor's prefix gives away, a keyword argument or a header whose name says that it is one.
+Only kinds and places are told, never the text. A line that is none says so: `# heddle: not a credential`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ _KEYWORDS = frozenset(
         "passphrase", "passwd", "password", "private_key", "refresh_token", "secret", "secret_key", "token",
     }
 )  # fmt: skip
+_HEADERS = frozenset(
+    {"api-key", "apikey", "authorization", "proxy-authorization", "x-access-token", "x-api-key", "x-auth-token"}
+)
+_SCHEME = re.compile(r"^(?:basic|bearer|token) +", re.I)
 # There a keyword is a field's name, and a string the path that it is taken from.
 _MAPPINGS = frozenset({"Mapping", "record"})
 # What an example has in place of a password, or a template.
@@ -92,6 +96,18 @@ def _literals(tree: ast.AST) -> Iterator[tuple[int, int, str]]:
                 if keyword.arg in _KEYWORDS and _is_given(_text(keyword.value)):
                     value = keyword.value
                     yield value.lineno, value.end_lineno or value.lineno, f"the argument {keyword.arg}"
+        elif isinstance(node, ast.Dict):
+            yield from _headers(node)
+
+
+def _headers(node: ast.Dict) -> Iterator[tuple[int, int, str]]:
+    for key, value in zip(node.keys, node.values, strict=True):
+        name = _text(key) if key is not None else ""
+        if name.lower() in _HEADERS:
+            text = _text(value)
+            # What a vendor's prefix gives away is named for that.
+            if _is_given(_SCHEME.sub("", text, count=1)) and not _kind_of(text):
+                yield value.lineno, value.end_lineno or value.lineno, f"the header {name}"
 
 
 def _kind_of(text: str) -> str:
