@@ -145,3 +145,18 @@ def test_check_names_a_wrong_entry_of_the_stores(tmp_path: Path) -> None:
     (problem,) = check_project(tmp_path)
     assert problem.file == "pyproject.toml"
     assert problem.message.startswith("[[tool.heddle.secrets]]: entry 1 vault monut: Extra inputs")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("hunter22", "HEDDLE_SECRETS: not JSON"), ('[{"provider": "vaul"}]', "HEDDLE_SECRETS: entry 1")]
+)
+def test_check_reads_the_stores_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, told: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.heddle]\nproject = "p"\n')
+    (tmp_path / "consumers").mkdir()
+    assert check_project(tmp_path) == []
+    monkeypatch.setenv("HEDDLE_SECRETS", given)
+    (problem,) = check_project(tmp_path)
+    assert told in problem.message
+    assert "hunter22" not in str(problem)

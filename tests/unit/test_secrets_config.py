@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heddle.audit.key import audit_key
 from heddle.errors import UsageError
 from heddle.secrets import MissingSecretError, secret
 from heddle.secrets.config import parse, providers
@@ -68,6 +69,16 @@ def test_the_variable_replaces_the_table(project: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HEDDLE_SECRETS", "[]")
     with pytest.raises(MissingSecretError, match="asked: nobody"):
         secret("a/b").resolve()
+
+
+def test_a_store_without_its_own_credentials_says_where_they_come_from(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEDDLE_SECRETS", '[{"provider": "vault", "address": "http://127.0.0.1:1"}]')
+    for ask in (secret("a/b").resolve, audit_key):
+        with pytest.raises(MissingSecretError, match=r"^secret vault/token has no value; asked: nobody") as missing:
+            ask()
+        assert missing.value.hint == 'list "environment" or "files" before what asks for it, and put it there'
 
 
 def test_an_error_names_all_that_were_asked_and_what_to_do(project: Path) -> None:

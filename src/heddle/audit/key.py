@@ -17,6 +17,8 @@ def audit_key() -> bytes:
     try:
         text = secret(NAME).resolve()
     except MissingSecretError as error:
+        if error.name != NAME:  # a store's own credentials
+            raise
         raise UsageError(
             f"the audit trail has no key: {error}",
             hint=f"`heddle up` makes one for the local stack; elsewhere {error.hint}: a long random text, the same for "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from heddle.operations.credentials import EXEMPT, credentials_in
 from heddle.project import ROLE_FOLDERS, Project, load_project
 from heddle.root import find_root, read_config
 from heddle.secrets import Secret
-from heddle.secrets.config import TABLE, parse
+from heddle.secrets.config import TABLE, VARIABLE, parse, parse_variable
 from heddle.sources.outbox import OutboxSource
 from heddle.sources.postgres import PostgresSource
 from heddle.sources.rest import RestSource
@@ -106,6 +107,11 @@ def _stores(root: Path) -> Iterator[Problem]:
         parse(read_config(root).get("secrets", []), TABLE)
     except HeddleError as error:
         yield Problem("pyproject.toml", str(error), error.hint)
+    try:
+        if given := os.environ.get(VARIABLE):
+            parse_variable(given)
+    except HeddleError as error:
+        yield Problem(".", str(error), error.hint)
 
 
 def _modules(root: Path) -> Iterator[Problem]:

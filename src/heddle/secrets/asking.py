@@ -12,7 +12,9 @@ from heddle.secrets.redaction import remember
 
 
 class MissingSecretError(UsageError):
-    """No provider has this secret."""
+    """No provider has the secret of this name."""
+
+    name = ""
 
 
 class Answer(NamedTuple):
@@ -39,10 +41,13 @@ def ask(providers: Sequence[Provider], name: str) -> Answer:
             return Answer(values, previous, provider.name, found)
     forget(providers, name)
     asked = ", ".join(provider.name for provider in providers) or "nobody: no provider comes before"
-    raise MissingSecretError(
+    missing = MissingSecretError(
         f"secret {name} has no value; asked: {asked}",
-        hint=", or ".join(provider.advice(name) for provider in providers),
+        hint=", or ".join(provider.advice(name) for provider in providers)
+        or 'list "environment" or "files" before what asks for it, and put it there',
     )
+    missing.name = name
+    raise missing
 
 
 def forget(providers: Sequence[Provider], name: str | None = None) -> None:

@@ -51,10 +51,15 @@ def providers() -> tuple[Provider, ...]:
 def _providers(variable: str, folder: str) -> tuple[Provider, ...]:
     root = enclosing_root(Path(folder))
     if variable:
-        options = parse(_as_json(variable), VARIABLE)
+        options = parse_variable(variable)
     else:
         options = parse(read_config(root).get("secrets", DEFAULT) if root is not None else DEFAULT, TABLE)
     return made_of(options, root or Path(folder))
+
+
+def parse_variable(text: str) -> list[AnyOptions]:
+    """What HEDDLE_SECRETS holds. Raises as `parse`."""
+    return parse(_as_json(text), VARIABLE)
 
 
 def parse(entries: Any, where: str) -> list[AnyOptions]:
