@@ -34,7 +34,7 @@ def options(**more: str) -> Iterator[None]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """Lets a slot keep little."""
     with (
-        options(max_slot_wal_keep_size="1MB", min_wal_size="32MB", max_wal_size="32MB"),
+        options(max_slot_wal_keep_size="1MB", min_wal_size="32MB", max_wal_size="32MB", max_wal_senders="3"),
         running_postgres(tmp_path_factory.mktemp("postgres")) as started,
     ):
         yield started
@@ -110,6 +110,52 @@ def test_a_slot_that_is_lost_under_its_reader_stops(
         return False
 
     eventually(stopped, "it stops")
+
+
+def test_a_slot_that_nobody_read_for_too_long_says_so(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    capture.crash()
+    database.run("alter system set idle_replication_slot_timeout = '1s'")
+    database.run("select pg_reload_conf()")
+    try:
+
+        def is_lost() -> bool:
+            database.run("checkpoint")
+            return bool(database.run("select 1 from pg_replication_slots where invalidation_reason = 'idle_timeout'"))
+
+        eventually(is_lost, "the slot is lost")
+    finally:
+        database.run("alter system reset idle_replication_slot_timeout")
+        database.run("select pg_reload_conf()")
+    with pytest.raises(PositionLostError, match="nobody read it for longer than idle_replication_slot_timeout"):
+        capture.drain(database)
+
+
+def test_a_slot_that_is_about_to_be_lost_is_named(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server gives it up at a checkpoint, and until then it may still be read."""
+    capture.drain(database)
+    capture.crash()
+    assert capture.source.findings() == []
+    monkeypatch.setattr(checks, "ALMOST_LOST", 1000)
+    ((message, _),) = capture.source.findings()
+    assert message.startswith(f"slot {capture.source.slot} is about to be lost: ")
+
+
+def test_that_all_senders_are_in_use_is_named_to_who_needs_one(database: Database, capture: Capture) -> None:
+    capture.drain(database)
+    with (
+        psycopg.connect(database.dsn, replication="database"),  # type: ignore[arg-type]
+        psycopg.connect(database.dsn, replication="database"),  # type: ignore[arg-type]
+    ):
+        assert capture.source.findings() == []  # it has one
+        capture.crash()
+        senders = "select count(*) from pg_stat_replication"
+        eventually(lambda: database.run(senders) == [(2,)], "the server has noticed")
+        with psycopg.connect(database.dsn, replication="database"):  # type: ignore[arg-type]
+            ((message, _),) = capture.source.findings()
+    assert message == "all 3 of max_wal_senders are in use"
 
 
 def test_a_standby_is_named_and_one_that_was_promoted_stops(

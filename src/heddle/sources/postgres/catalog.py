@@ -44,8 +44,9 @@ left join pg_publication_namespace s on s.pnpubid = p.oid and s.pnnspid = n.oid
 where t.pubname = %s
 """
 _SLOT = """
-select plugin, database, active_pid, confirmed_flush_lsn::text, coalesce(wal_status, ''), safe_wal_size
-from pg_replication_slots where slot_name = %s
+select plugin, database, active_pid, confirmed_flush_lsn::text, coalesce(wal_status, ''), safe_wal_size,
+       coalesce(to_jsonb(s) ->> 'invalidation_reason', '')
+from pg_replication_slots s where slot_name = %s
 """
 _TYPES = """
 select t.oid, t.typname, t.typtype, t.typbasetype, t.typelem, t.typcategory from pg_type t
@@ -94,6 +95,9 @@ class SlotState(NamedTuple):
     confirmed_lsn: int
     wal_status: str
     safe_wal_bytes: int | None
+    """Until it may be lost; None without a limit."""
+    invalidation: str
+    """Why it is lost, as PostgreSQL 17 and newer say."""
 
 
 def tables(session: Session, names: list[str]) -> dict[str, TableInfo]:
@@ -121,8 +125,8 @@ def slot(session: Session, name: str) -> SlotState | None:
     found = session.rows(_SLOT, (name,))
     if not found:
         return None
-    plugin, database, pid, confirmed, wal_status, safe = found[0]
-    return SlotState(plugin or "", database or "", pid, lsn_of(confirmed or "0/0"), wal_status, safe)
+    plugin, database, pid, confirmed, *state = found[0]
+    return SlotState(plugin or "", database or "", pid, lsn_of(confirmed or "0/0"), *state)
 
 
 class Types:

@@ -16,6 +16,8 @@ Finding = tuple[str, str]
 """What is wrong, and what to run or to do."""
 
 MIN_VERSION = 150_000
+ALMOST_LOST = 0.1
+"""Of max_slot_wal_keep_size: with less left to it, a slot is named."""
 
 _SERVER = """
 select current_setting('server_version_num')::int, current_setting('wal_level'),
@@ -24,7 +26,8 @@ select current_setting('server_version_num')::int, current_setting('wal_level'),
        (select rolreplication or rolsuper or exists (
             select 1 from pg_roles m where m.rolname in ('rds_replication', 'cloudsqlreplication')
             and pg_has_role(current_user, m.oid, 'member')) from pg_roles where rolname = current_user),
-       current_user, current_setting('max_slot_wal_keep_size')
+       current_user, (select setting::bigint * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size'),
+       (select count(*)::int from pg_stat_replication)
 """
 
 
@@ -54,7 +57,9 @@ def findings(session: Session, slot: str, publication: str, tables: Mapping[str,
 
 def server_findings(session: Session, slot: str) -> Iterator[Finding]:
     """Of the server, the role and the slot. Raises what `Session` raises."""
-    ((version, level, max_slots, max_senders, slots, standby, may_replicate, role, keep),) = session.rows(_SERVER)
+    ((version, level, max_slots, max_senders, slots, standby, may_replicate, role, keep_bytes, senders),) = (
+        session.rows(_SERVER)
+    )
     found = catalog.slot(session, slot)
     if version < MIN_VERSION:
         yield f"the server's version is {version // 10_000}", "capture needs PostgreSQL 15 or newer"
@@ -75,14 +80,24 @@ def server_findings(session: Session, slot: str) -> Iterator[Finding]:
         yield f"all {max_slots} replication slots are taken", "raise max_replication_slots, or drop one that is unused"
     if max_senders < 1:
         yield "max_wal_senders is 0", "alter system set max_wal_senders = 10; then restart the server"
+    elif senders >= max_senders and (found is None or found.active_pid is None):
+        yield (
+            f"all {max_senders} of max_wal_senders are in use",
+            "end one that is not needed (pg_stat_replication), or raise max_wal_senders, then restart the server",
+        )
     if found is not None and found.wal_status == "lost":
         yield f"slot {slot} is lost", "run `heddle snapshot` with --restart"
+    elif found is not None and found.safe_wal_bytes is not None and found.safe_wal_bytes < keep_bytes * ALMOST_LOST:
+        yield (
+            f"slot {slot} is about to be lost: {max(found.safe_wal_bytes, 0)} bytes of WAL are left to it",
+            "start the source, see why it does not keep up, or raise max_slot_wal_keep_size",
+        )
     if found is not None and found.plugin != PLUGIN:
         yield (
             f"slot {slot} is one of {found.plugin or 'physical replication'}",
             "declare another slot, or drop that one",
         )
-    if keep == "-1":
+    if keep_bytes < 0:
         yield (
             "max_slot_wal_keep_size is not set: a source that stands still for long fills the server's disk",
             "alter system set max_slot_wal_keep_size = '50GB'; select pg_reload_conf()",

@@ -15,6 +15,12 @@ from heddle.sources.postgres.session import Session, resnapshot_hint
 
 PLUGIN = "pgoutput"
 INITIAL = "initial"
+_OUTRUN = "more WAL came than max_slot_wal_keep_size keeps for it"
+_LOST = {
+    "": _OUTRUN,  # before PostgreSQL 17 there is hardly another reason
+    "wal_removed": _OUTRUN,
+    "idle_timeout": "nobody read it for longer than idle_replication_slot_timeout",
+}
 
 
 class Standing:
@@ -111,7 +117,8 @@ class Standing:
 
     def _check_kind(self, found: catalog.SlotState) -> None:
         if found.wal_status == "lost":
-            raise self._lost(f"slot {self._slot} is lost: more WAL came than max_slot_wal_keep_size keeps for it")
+            why = _LOST.get(found.invalidation, f"PostgreSQL invalidated it ({found.invalidation})")
+            raise self._lost(f"slot {self._slot} is lost: {why}")
         if found.plugin != PLUGIN:
             raise self._lost(f"slot {self._slot} is one of {found.plugin or 'physical replication'}, not of {PLUGIN}")
 
