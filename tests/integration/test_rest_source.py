@@ -264,6 +264,16 @@ def test_an_answer_that_has_not_changed_is_not_read_again(api: Api, server: Rest
 # Feeds
 
 
+def test_that_nothing_has_changed_is_not_believed_unless_it_was_asked(api: Api, server: RestServer) -> None:
+    """In the middle of a listing it would be taken for its end."""
+    filled(api, 45)
+    api.before = lambda asked: (304, {}, b"") if asked.params.get("cursor") else None
+    puller = opened(source(server, deals()))
+    with pytest.raises(UsageError, match="answers HTTP 304 to who did not ask"):
+        names(puller)
+    puller.close()
+
+
 def test_a_feed_goes_on_behind_its_cursor_and_tells_nothing_twice(api: Api, server: RestServer) -> None:
     filled(api, 45)
     feed = deals(path="changes", paging=Cursor("cursor", at="cursor"), follow=Feed())

@@ -70,6 +70,8 @@ class Listing:
         self.pace.sent()
         try:
             answer = self._client.ask(url, params, etag=known, query=query)
+            if answer.status == 304 and not known:  # what follows would be passed over
+                raise UsageError(f"{resource.path} answers HTTP 304 to who did not ask whether it has changed")
             return self._taken(answer, asked)
         except ThrottledError as refusal:
             wait_s = self.pace.refused(refusal.headers)

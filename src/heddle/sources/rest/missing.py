@@ -118,8 +118,7 @@ class DiffFollower(Follower):
         if fetched.expired:
             self._begin_again(step is None)
             return []
-        if fetched.page is None:
-            raise UsageError(f"{self._resource.path} answers HTTP 304 to who did not ask whether it has changed")
+        assert fetched.page is not None, "it was not asked whether it has changed"
         for row in fetched.rows:
             if not row.pulled.row.id:
                 raise UsageError(f"{self._resource.path} lists a row without an id", hint="correct id=")
