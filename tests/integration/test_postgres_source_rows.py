@@ -9,8 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from postgres_source_harness import Capture, Database, contract_type, running_postgres
+from postgres_source_harness import Capture, Database, contract_type, eventually, running_postgres
 
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of
 from heddle.errors import UsageError
@@ -130,6 +131,33 @@ def test_an_infinite_date_fails_its_own_record_only(database: Database, tmp_path
     capture.crash()
     assert [draft.value.id for draft in capture.drafts] == [2, 5]
     assert [getattr(error, "path", "") for error in capture.failures] == ["d", "d", "d"]
+
+
+def test_bytes_that_are_no_text_stop_the_source_for_a_person(server: Postgres, item: type[Any]) -> None:
+    """To wait for them to become one would be to wait for ever."""
+    database = Database(server)
+    database.run("create database plain encoding 'SQL_ASCII' template template0 locale 'C'")
+    address = database.dsn.rpartition("/")[0] + "/plain"
+    with pytest.MonkeyPatch.context() as patch, psycopg.connect(address, autocommit=True) as plain:
+        patch.setenv(database.secret.environment_name, address)
+        plain.execute("create table item (id bigint primary key, name text)")
+        plain.execute("create publication crm for all tables")
+        capture = Capture(database.source(Table("public.item", emits=item)))
+        assert "the database's encoding is SQL_ASCII" in capture.source.findings()[0][0]
+        capture.once()
+        plain.execute("insert into item values (1, convert_from('\\xff', 'SQL_ASCII'))")
+
+        def stopped() -> bool:
+            try:
+                capture.once()
+            except UsageError as error:
+                return "invalid byte sequence" in str(error) and "heddle snapshot erp --restart" in error.hint
+            return False
+
+        eventually(stopped, "it stops")
+        capture.crash()
+        database.drop_slot()
+    database.close()
 
 
 def test_a_function_of_the_row_makes_a_field(database: Database, tmp_path: Path) -> None:

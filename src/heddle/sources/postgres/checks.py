@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from heddle.contracts import contract_of
 from heddle.sources.postgres import catalog
-from heddle.sources.postgres.catalog import Publication, TableInfo
+from heddle.sources.postgres.catalog import Publication, SlotState, TableInfo
 from heddle.sources.postgres.session import Session
 from heddle.sources.postgres.standing import PLUGIN
 from heddle.sources.postgres.tables import Table
@@ -27,7 +27,7 @@ select current_setting('server_version_num')::int, current_setting('wal_level'),
             select 1 from pg_roles m where m.rolname in ('rds_replication', 'cloudsqlreplication')
             and pg_has_role(current_user, m.oid, 'member')) from pg_roles where rolname = current_user),
        current_user, (select setting::bigint * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size'),
-       (select count(*)::int from pg_stat_replication)
+       (select count(*)::int from pg_stat_replication), current_setting('server_encoding')
 """
 
 
@@ -57,9 +57,8 @@ def findings(session: Session, slot: str, publication: str, tables: Mapping[str,
 
 def server_findings(session: Session, slot: str) -> Iterator[Finding]:
     """Of the server, the role and the slot. Raises what `Session` raises."""
-    ((version, level, max_slots, max_senders, slots, standby, may_replicate, role, keep_bytes, senders),) = (
-        session.rows(_SERVER)
-    )
+    (row,) = session.rows(_SERVER)
+    version, level, max_slots, max_senders, slots, standby, may_replicate, role, keep_bytes, senders, encoding = row
     found = catalog.slot(session, slot)
     if version < MIN_VERSION:
         yield f"the server's version is {version // 10_000}", "capture needs PostgreSQL 15 or newer"
@@ -68,6 +67,11 @@ def server_findings(session: Session, slot: str) -> Iterator[Finding]:
             f"wal_level is {level}",
             "alter system set wal_level = 'logical'; then restart the server (managed servers: a parameter of theirs, "
             "such as rds.logical_replication or cloudsql.logical_decoding)",
+        )
+    if encoding == "SQL_ASCII":
+        yield (
+            "the database's encoding is SQL_ASCII, so that a text may be none: the source stops at the first such row",
+            "load its dump into a database with encoding 'UTF8'",
         )
     if standby:
         yield "the server is a standby", "name the primary in the secret"
@@ -85,22 +89,27 @@ def server_findings(session: Session, slot: str) -> Iterator[Finding]:
             f"all {max_senders} of max_wal_senders are in use",
             "end one that is not needed (pg_stat_replication), or raise max_wal_senders, then restart the server",
         )
-    if found is not None and found.wal_status == "lost":
-        yield f"slot {slot} is lost", "run `heddle snapshot` with --restart"
-    elif found is not None and found.safe_wal_bytes is not None and found.safe_wal_bytes < keep_bytes * ALMOST_LOST:
-        yield (
-            f"slot {slot} is about to be lost: {max(found.safe_wal_bytes, 0)} bytes of WAL are left to it",
-            "start the source, see why it does not keep up, or raise max_slot_wal_keep_size",
-        )
-    if found is not None and found.plugin != PLUGIN:
-        yield (
-            f"slot {slot} is one of {found.plugin or 'physical replication'}",
-            "declare another slot, or drop that one",
-        )
+    if found is not None:
+        yield from _slot(slot, found, keep_bytes)
     if keep_bytes < 0:
         yield (
             "max_slot_wal_keep_size is not set: a source that stands still for long fills the server's disk",
             "alter system set max_slot_wal_keep_size = '50GB'; select pg_reload_conf()",
+        )
+
+
+def _slot(slot: str, found: SlotState, keep_bytes: int) -> Iterator[Finding]:
+    if found.wal_status == "lost":
+        yield f"slot {slot} is lost", "run `heddle snapshot` with --restart"
+    elif found.safe_wal_bytes is not None and found.safe_wal_bytes < keep_bytes * ALMOST_LOST:
+        yield (
+            f"slot {slot} is about to be lost: {max(found.safe_wal_bytes, 0)} bytes of WAL are left to it",
+            "start the source, see why it does not keep up, or raise max_slot_wal_keep_size",
+        )
+    if found.plugin != PLUGIN:
+        yield (
+            f"slot {slot} is one of {found.plugin or 'physical replication'}",
+            "declare another slot, or drop that one",
         )
 
 

@@ -35,6 +35,7 @@ _REFUSED = re.compile(
 )
 _REFUSED_STATES = ("28", "42501")
 _SLOT_GONE_STATES = ("55000", "42704")  # invalidated, or not there
+_NO_TEXT_STATES = ("22021", "22P05")  # bytes that are no text in the database's encoding, or none in UTF-8
 _DECLARATION_STATES = ("0A", "3D", "3F", "42", "22023")
 
 
@@ -148,6 +149,12 @@ def fault_of(error: psycopg.Error, source: str) -> HeddleError:
         return AuthError(f"{source}: {text}", hint="`heddle check --sources` says what to grant")
     if state in _SLOT_GONE_STATES and "slot" in text:
         return PositionLostError(f"{source}: {text}", hint=resnapshot_hint(source))
+    if state in _NO_TEXT_STATES:
+        return UsageError(
+            f"{source}: {text}",
+            hint="correct the row; the log keeps what it was, so then "
+            f"run `heddle snapshot {source} --restart`, which makes a new slot and reads every table again",
+        )
     if state.startswith(_DECLARATION_STATES):
         return UsageError(
             f"{source}: {text}", hint="`heddle check --sources` compares the declaration with the database"
