@@ -147,6 +147,25 @@ def test_the_place_in_a_large_transaction_is_kept_while_it_is_still_to_come(
     assert [draft.value.id for draft in capture.drafts] == list(range(1, 3001))
 
 
+def test_a_sign_of_life_inside_of_a_transaction_moves_nothing(
+    database: Database, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture.drain(database)
+    capture.batch = 10
+    database.run("insert into item select n, 'x' from generate_series(1, 30) n")
+    while len(capture.drafts) < 10:
+        capture.once()
+    signs, read = [replication.Keepalive(2**60, False)], replication.Stream.read
+    monkeypatch.setattr(
+        replication.Stream, "read", lambda stream, wait_s: signs.pop() if signs else read(stream, wait_s)
+    )
+    capture.once()
+    found = json.loads(capture.position or b"")
+    assert signs == []
+    assert found["lsn"] <= found["partial"][0]
+    assert found["partial"][1] == 20
+
+
 def test_an_unchanged_large_value_is_no_null(database: Database, capture: Capture, item: type[Any]) -> None:
     """Without the full old row that record alone fails; with it the value is there."""
     capture.drain(database)

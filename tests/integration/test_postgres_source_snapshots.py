@@ -14,7 +14,7 @@ import pytest
 from postgres_source_harness import Capture, Database, contract_type, eventually, running_postgres
 
 from heddle.local.postgres import Postgres
-from heddle.sources.postgres import Table, puller
+from heddle.sources.postgres import Table, puller, window
 from heddle.sources.postgres.session import Session
 from heddle.sources.postgres.window import Streamed, emit, prefix_of
 
@@ -223,6 +223,65 @@ def test_a_chunk_that_does_not_see_a_streamed_commit_is_read_again(
         in_order(capture)
     capture.drain(database)
     in_order(capture)
+    same(capture, database, order)
+
+
+def meanwhile(patch: pytest.MonkeyPatch, database: Database, *statements: str) -> None:
+    """Run once, when a chunk was read and its high mark is still to be written."""
+    waiting = list(statements)
+
+    def emitting(session: Session, prefix: str, content: dict[str, object]) -> int:
+        while waiting and content.get("end") == "high":
+            database.run(waiting.pop(0))
+        return emit(session, prefix, content)
+
+    patch.setattr(window, "emit", emitting)
+
+
+def test_a_row_whose_own_key_changes_under_a_chunk_does_not_come_back(
+    database: Database, order: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key in the contract stays, so no tombstone of the old one follows."""
+    database.run("alter table ord drop constraint ord_pkey, add column id serial primary key, replica identity full")
+    capture = Capture(database.source(Table("public.ord", emits=order)))
+    meanwhile(monkeypatch, database, "update ord set id = id + 1000, version = 1 where id = 3")
+    capture.drain(database)
+    capture.crash()
+    in_order(capture)
+    same(capture, database, order)
+
+
+def test_a_chunk_is_read_again_when_the_tables_key_changes_under_it(
+    database: Database, capture: Capture, order: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile(
+        monkeypatch, database, "alter table ord drop constraint ord_pkey, add primary key (number, shop)",
+        "update ord set version = 1 where number = 3",
+    )  # fmt: skip
+    capture.drain(database)
+    in_order(capture)
+    same(capture, database, order)
+
+
+def test_rows_that_are_truncated_under_a_chunk_do_not_come_back(
+    database: Database, order: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = Capture(database.source(Table("public.ord", emits=order, truncates="ignore")))
+    meanwhile(monkeypatch, database, "truncate ord")
+    capture.drain(database)
+    capture.crash()
+    assert capture.drafts == []
+
+
+def test_a_large_part_of_a_key_that_an_update_left_alone_is_taken_from_the_old_key(
+    database: Database, capture: Capture, order: type[Any]
+) -> None:
+    database.run("alter table ord alter column shop set storage external")
+    database.run("insert into ord values (1000, repeat('s', 2500), 0)")
+    capture.drain(database)
+    database.run("update ord set number = 1001, version = 1 where number = 1000")
+    capture.drain(database)
+    assert capture.failures == []
     same(capture, database, order)
 
 

@@ -24,7 +24,6 @@ from heddle.sources.postgres.pgoutput import (
     Relation,
     Row,
     Truncate,
-    Unchanged,
     Update,
     decode,
 )
@@ -240,10 +239,7 @@ class CapturePuller:
             return
         old, new = update.old, update.new
         if old is not None:
-            if update.old_is_full:
-                new = filled(new, old)
-            elif any(isinstance(new[place], Unchanged) for place in tracked.key_at):
-                new = tuple([old[i] if i in tracked.key_at else value for i, value in enumerate(new)])
+            new = filled(new, old)
             if tracked.captured.contract_key_moved(old, new):
                 self._emit(tracked, "delete", old, is_done, "-")
             elif self._window is not None and self._window.info.name == tracked.name:

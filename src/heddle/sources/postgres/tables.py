@@ -242,10 +242,10 @@ def _unchanged(path: str) -> ContractError:
 
 
 def filled(new: Row, old: Row) -> Row:
-    """A new row with what the update left alone taken from the full old one.
+    """A new row with what the update left alone taken from the old one.
 
-    A value that was left alone is no null. Of a partition whose replica identity is less than its table's the log has
-    the key alone and calls it the full row: then it stays unknown."""
+    Of the old row the log may have the key alone, and nulls beside it; of a partition whose replica identity is less
+    than its table's it then calls them the full row. A value that was left alone is no null, so it stays unknown."""
     return tuple(
         [
             before if isinstance(after, Unchanged) and before is not None else after
