@@ -54,6 +54,7 @@ class Api:
     tokens: int = 0
     era: int = 0
     etags: bool = False
+    is_since_exclusive: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     # What a test does to it
@@ -110,7 +111,8 @@ class Api:
             return handler(asked) if handler else (404, {}, {"error": "path"})
 
     def _deals(self, asked: Asked) -> Reply:
-        first, end = bisect_left(self.sorted, asked.params.get("updated_since", "")), len(self.sorted)
+        since = asked.params.get("updated_since", "") + ("~" if self.is_since_exclusive else "")
+        first, end = bisect_left(self.sorted, since), len(self.sorted)
         if until := asked.params.get("updated_until"):
             end = bisect_left(self.sorted, until)
         size = self.page_rows

@@ -112,6 +112,17 @@ def test_rows_that_leave_while_pages_are_read_hide_none(api: Api, server: RestSe
     puller.close()
 
 
+@pytest.mark.parametrize("paging", [Offset(limit=20), PageNumber(size=20)], ids=["offset", "page"])
+def test_what_overlapping_pages_share_is_told_once_however_old_it_is(api: Api, server: RestServer, paging: Any) -> None:
+    """Of rows from before the overlap of sweeps nothing is remembered."""
+    for number in range(50):
+        api.put(number, f"n{number}", at=START_S - 1000 * (50 - number))
+    api.paging = "page" if isinstance(paging, PageNumber) else "offset"
+    puller = opened(source(server, deals(paging=paging)))
+    assert names(puller, until_idle=6) == [f"n{number}" for number in range(50)]
+    puller.close()
+
+
 def test_a_numbered_page_that_says_that_it_is_the_last_is_read_once(api: Api, server: RestServer) -> None:
     filled(api, 12)
     api.before = lambda _: (200, {}, {"data": list(api.rows.values()), "meta": {"more": False}})
@@ -224,6 +235,19 @@ def test_a_backfill_goes_range_by_range_to_a_fixed_end(api: Api, server: RestSer
     ends = {asked.params["updated_until"] for asked in api.asked if "updated_until" in asked.params}
     assert len(ends) >= 3
     assert [log["done_percent"] for log in logs if log["event"] == "backfill"] == [40.0, 80.0]
+    puller.close()
+
+
+def test_rows_on_the_border_of_two_ranges_are_read_whether_bounds_include_their_moment_or_not(
+    api: Api, server: RestServer
+) -> None:
+    filled(api, 300).is_since_exclusive = True
+    follow = HighWater(
+        changed="updatedAt", since="updated_since", until="updated_until", overlap_s=20, slice_s=100,
+        start=datetime.fromtimestamp(START_S - 301, UTC),
+    )  # fmt: skip
+    puller = opened(source(server, deals(follow=follow)))
+    assert sorted(names(puller)) == sorted(f"n{number}" for number in range(300))
     puller.close()
 
 
@@ -513,6 +537,18 @@ def test_graphql_errors_under_http_200_are_errors(api: Api, server: RestServer) 
     for _ in range(5):
         assert puller.pull(1000, 0.0) is None
     assert len(api.asked) == asked + 1
+    puller.close()
+
+
+def test_a_graphql_query_waits_until_its_cost_is_there(api: Api, server: RestServer) -> None:
+    cost = {"requestedQueryCost": 100, "throttleStatus": {"currentlyAvailable": 40, "restoreRate": 0.5}}
+    info = {"hasNextPage": True, "endCursor": "x"}
+    answer = {"data": {"deals": {"edges": [], "pageInfo": info}}, "extensions": {"cost": cost}}
+    api.before = lambda _: (200, {}, answer)
+    puller = opened(source(server, connection()))
+    for _ in range(5):
+        puller.pull(1000, 0.0)
+    assert len(api.asked) == 1
     puller.close()
 
 
