@@ -201,8 +201,10 @@ def test_bytes_without_a_schema_become_an_event_on_request() -> None:
     with pytest.raises(ContractError, match="null"):
         opened(None)
     assert opened(None, newest=True).document is None
-    with pytest.raises(ContractError):
-        opened(WRITTEN[:-1])
+    for newest in (False, True):
+        with pytest.raises(ContractError, match="its bytes cannot be read: ") as unreadable:
+            opened(WRITTEN[:-1], newest=newest)
+        assert "export it" in unreadable.value.hint
 
 
 def test_a_raw_delivery_is_edited_as_json_with_the_same_digits() -> None:

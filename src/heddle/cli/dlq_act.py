@@ -39,7 +39,7 @@ from heddle.operations.dead_letters.dry_run import dry_run
 from heddle.operations.dead_letters.dry_steps import open_runner
 from heddle.operations.dead_letters.edit import settings_change
 from heddle.operations.dead_letters.hiding import body_hiding, effect_hiding
-from heddle.operations.dead_letters.json_text import parse
+from heddle.operations.dead_letters.json_text import InvalidJsonError, parse
 from heddle.operations.dead_letters.patching import patch_of
 from heddle.operations.dead_letters.plan import ReplayPlan
 from heddle.operations.dead_letters.select import Selection
@@ -178,11 +178,18 @@ def _change_of(settings: list[str], patch: Path | None, selection: Selection) ->
     if settings and patch is not None:
         raise UsageError("--set and --patch do not go together", hint="put all of it into the patch")
     if patch is not None:
-        change = patch_of(parse(_read(patch)))
+        change = patch_of(_parsed(patch))
         return lambda _: lambda _: change
     if settings:
         return lambda _: settings_change(settings)
     return lambda session: editor_change(session, selection)
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return parse(_read(path))
+    except InvalidJsonError as error:
+        raise UsageError(f"--patch {path}: {error}", hint=error.hint or "correct its JSON") from error
 
 
 def _read(path: Path) -> str:
@@ -234,7 +241,10 @@ def _expected(session: Session, ask: Ask, kept: ReplayPlan | None) -> ReplayPlan
                 hint="look at the new plan: leave --apply out",
             )
     if plan.header.action is not ask.action:
-        raise UsageError(f"the plan {ask.apply} is one to {plan.header.action}, not to {ask.action}")
+        raise UsageError(
+            f"the plan {ask.apply} is one to {plan.header.action}, not to {ask.action}",
+            hint=f"repeat the command that made it, or leave --apply out to plan to {ask.action}",
+        )
     _check_asked(ask, plan)
     return plan
 

@@ -26,6 +26,7 @@ from heddle.operations.dead_letters.json_text import InvalidJsonError, parse, re
 from heddle.operations.dead_letters.patching import Change, Step, parse_setting, set_value, value_of
 
 _NEWEST = "`--newest` encodes it under the contract's newest version"
+_BYTES = "export it, change the bytes, import it again; or discard it"
 
 
 class Body(ABC):
@@ -118,8 +119,8 @@ def open_body(record: Record, component: Component, registry: Registry, *, newes
     if record.value is None:
         raise ContractError("the value is null, which no version of a contract is written in", hint=_NEWEST)
     try:
-        node, document = written_document(record.value, registry)
-    except DecodeError as error:
+        node, document = _written(record.value, registry)
+    except ForeignBytesError as error:
         error.hint = _NEWEST
         raise
     return ContractBody(document, record.value[:FRAME_BYTES], node, reader)
@@ -173,7 +174,17 @@ def _newest_document(value: bytes | None, reader: AvroCodec[Any], registry: Regi
             return body.document
         raise
     except (DecodeError, IncompatibleWriterError):
-        return written_document(value, registry)[1]
+        return _written(value, registry)[1]
+
+
+def _written(value: bytes, registry: Registry) -> tuple[Node, Any]:
+    """Bytes that no version explains have no fields that could be set."""
+    try:
+        return written_document(value, registry)
+    except ForeignBytesError:
+        raise
+    except DecodeError as error:
+        raise ContractError(f"its bytes cannot be read: {error}", path=error.path, hint=_BYTES) from error
 
 
 def _child(node: Node | None, step: Step) -> Node | None:

@@ -114,7 +114,7 @@ class Session:
         chosen, every = self.select(selection)
         if not chosen:
             raise UsageError(
-                f"no entry of {self.shelf.subscription.name} is selected",
+                f"no entry of {self.shelf.subscription.name} is selected{_other_states(selection, every)}",
                 hint=f"`heddle dlq list {self.shelf.subscription.name}` shows them",
             )
         ordered = self.shelf.subscription.order == "park"
@@ -201,6 +201,14 @@ def open_session(
         shelf = shelf_of(admin, subscription_of(component))
         files = PlanFiles(project.state_dir / "plans")
         yield Session(project, settings, component, shelf, broker, ReadOnlyRegistry(registry), admin, reader, files)
+
+
+def _other_states(selection: Selection, every: Iterable[EntryView]) -> str:
+    """Which of the entries that were named are there, in a state that the command is not for."""
+    named = {entry.entry_id for entry in selection.entries}
+    found = [view for view in every if view.entry_id in named and view.state not in (selection.states or {view.state})]
+    told = ", ".join(f"{view.entry_id} is {view.state}" for view in found[:3])
+    return f": {told}, not {' or '.join(sorted(selection.states))}" if told else ""
 
 
 def only_subscription(selection: Selection, declared: Iterable[str]) -> str:
