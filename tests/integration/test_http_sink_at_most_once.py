@@ -4,7 +4,9 @@ In-memory log, real HTTP. The process dies at every place around the call and it
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,7 +29,8 @@ from heddle.delivery.metadata import PartitionMetadata
 from heddle.delivery.steps import Budget, NoFence, Run
 from heddle.delivery.subscription import subscription_of
 from heddle.delivery.suspicion import InHand
-from heddle.errors import StaleGenerationError
+from heddle.delivery.worker import _Stopped
+from heddle.errors import AuthError, StaleGenerationError
 from heddle.integration import Outcome
 
 ONCE: dict[str, Any] = {"idempotency": None, "at_most_once": True}
@@ -167,6 +170,87 @@ def test_a_call_whose_transaction_is_refused_is_not_made_again_by_the_same_hands
     driven.close()
     assert (effects(office.target), office.states()) == (Counter("ab"), [])
     assert office.scene.counts().by_outcome[Outcome.APPLIED] == 2
+
+
+def test_a_mark_that_the_log_refused_is_written_before_the_call_after_all(office: Office) -> None:
+    """The group moved on while the mark was on its way; the partition is still ours."""
+    office.feed("a")
+    driven = Driven(office.scene.worker(Dying(office.step(**ONCE), iter([True]))))
+    driven.open()
+    assignment, refused = driven.worker._assignment, iter([True])
+    commit = assignment.commit
+
+    def refusing(found: Any, *others: Any) -> None:
+        if any(owned.metadata.marks for owned in found.values()) and next(refused, False):
+            assignment._producer.begin()
+            raise StaleGenerationError("the group has moved on")
+        commit(found, *others)
+
+    assignment.commit = refusing  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        driven.until(lambda: False)
+    driven.abandon()
+    assert effects(office.target) == Counter("a")
+    assert _marks(office.scene.positions()[0].metadata) == (InHand("live", 0),)
+    with running(office.scene.worker(office.step(**ONCE))):
+        office.scene.settled(1)
+    assert (effects(office.target), office.states()) == (Counter("a"), [("unknown", "unknown-effect")])
+
+
+def test_a_stop_before_the_call_leaves_nothing_in_doubt(office: Office) -> None:
+    """It comes while the mark is on its way."""
+    office.feed("a", "b")
+    stop = threading.Event()
+    worker = office.scene.worker(office.step(**ONCE))
+    worker.open(stop)
+    assignment = worker._assignment
+    commit = assignment.commit
+
+    def stopping(found: Any, *others: Any) -> None:
+        commit(found, *others)
+        if any(owned.metadata.marks for owned in found.values()):
+            stop.set()
+
+    assignment.commit = stopping  # type: ignore[method-assign]
+    with pytest.raises(_Stopped):
+        Driven(worker).until(lambda: False)
+    worker.close()
+    assert (effects(office.target), _marks(office.scene.positions()[0].metadata)) == (Counter(), ())
+    with running(office.scene.worker(office.step(**ONCE))):
+        office.scene.settled(2)
+    assert (effects(office.target), office.states()) == (Counter("ab"), [])
+
+
+def test_refused_credentials_leave_nothing_in_doubt(office: Office) -> None:
+    refused = iter([Fault(status=401)])
+    office.target.fault = lambda _: next(refused, NONE)
+    office.feed("a", "b")
+    with pytest.raises(AuthError), running(office.scene.worker(office.step(**ONCE))) as (worker,):
+        worker.ended()
+    with running(office.scene.worker(office.step(**ONCE))):
+        office.scene.settled(2)
+    assert (effects(office.target), office.states()) == (Counter("ab"), [])
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), ZeroDivisionError(), SystemExit()], ids=repr)
+def test_what_a_writer_lets_through_behind_its_call_is_doubt(office: Office, error: BaseException) -> None:
+    """Whether it is parked at once or by a successor."""
+    office.feed("a", "b")
+    step = office.step(**ONCE)
+    apply_while, errors = step._writer.apply_while, iter([error])
+
+    def breaking(*given: Any) -> Any:
+        made = apply_while(*given)
+        if (raised := next(errors, None)) is not None:
+            raise raised
+        return made
+
+    step._writer.apply_while = breaking
+    with contextlib.suppress(SystemExit), running(office.scene.worker(step)):
+        eventually(lambda: bool(office.target.effects), "called")
+    with running(office.scene.worker(office.step(**ONCE))):
+        office.scene.settled(2)
+    assert (effects(office.target), office.states()) == (Counter("ab"), [("unknown", "unknown-effect")])
 
 
 def test_no_effect_is_doubled_and_none_lost_through_faults_and_crashes(office: Office, record_property: Any) -> None:

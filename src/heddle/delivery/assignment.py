@@ -176,8 +176,9 @@ class Assignment:
         """The write-ahead mark. What comes again into the same hands is marked already."""
         in_doubt = owned.ahead.takes(in_hand)
         if owned.metadata.marks != owned.ahead.marks:
-            owned.metadata = replace(owned.metadata, marks=owned.ahead.marks)
-            self.commit({partition: owned}, group)
+            marked = replace(owned.metadata, marks=owned.ahead.marks)
+            self.commit({partition: replace(owned, metadata=marked)}, group)
+            owned.metadata = marked  # not before the log has it: a call without a mark would be made twice
         return in_doubt
 
     def _has_run(self, partition: int) -> bool:
@@ -232,13 +233,20 @@ class Assignment:
         marked = {p: self.owned[p] for p in partitions if p in self.owned and self.owned[p].metadata.started}
         if not marked:
             return
-        released = {p: Owned(o.settled, o.consumed, o.metadata.released()) for p, o in marked.items()}
+        released = {p: Owned(o.settled, o.consumed, self._released(p, o)) for p, o in marked.items()}
         try:
             self.commit(released, self._consumer.group_metadata())
         except HeddleError as error:
             self._log.warning("partitions were not released cleanly", partitions=sorted(marked), error=str(error))
             with contextlib.suppress(HeddleError):
                 self._producer.abort(TIMEOUT_S)
+
+    def _released(self, partition: int, owned: Owned) -> PartitionMetadata:
+        """What is in hand and has not been begun is nobody's doubt."""
+        metadata = owned.metadata.released()
+        if owned.ahead.in_hand is None or self._has_run(partition):
+            return metadata
+        return replace(metadata, marks=owned.ahead.dropped().marks)
 
     def resume(self, *, but: Container[int] = ()) -> None:
         """Read on after a pause, from behind what is in hand."""

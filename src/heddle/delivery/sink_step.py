@@ -11,7 +11,7 @@ from heddle.delivery.classify import Classifier, interruption, is_unknown_effect
 from heddle.delivery.flow_steps import event_of
 from heddle.delivery.revision import TRIED_SINCE
 from heddle.delivery.steps import LONGEST_RUN_S, SKIPPED, Budget, Emitter, FailedKeys, Recovered, Result, Run
-from heddle.errors import Failure, FailureClass, HeddleError, UsageError
+from heddle.errors import DependencyDownError, Failure, FailureClass, HeddleError, UnknownEffectError, UsageError
 from heddle.event import REPLAYED
 from heddle.integration import Applied, CallingWriter, Delivered, Outcome, PartitionFencedError, Sink, SinkWriter
 from heddle.on_failure import holds_keys
@@ -58,6 +58,7 @@ class SinkStep:
         self._on_tombstone = sink.on_tombstone
         self._at_most_once = sink.at_most_once
         self._kept: dict[int, tuple[Place, Result]] = {}
+        self._under_way: set[int] = set()
         self._session_timeout_s = min(session_timeout_s, CALLS_BEGIN_WITHIN_S)
         self._writer: SinkWriter[Any] = sink.open()
 
@@ -66,14 +67,15 @@ class SinkStep:
 
     def release(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
-            self._kept.pop(partition, None)
+            self.forget(partition)
         self._writer.release(partitions)
 
     def holds(self, partition: int) -> bool:
-        return partition in self._kept
+        return partition in self._kept or partition in self._under_way
 
     def forget(self, partition: int) -> None:
         self._kept.pop(partition, None)
+        self._under_way.discard(partition)
 
     def close(self) -> None:
         self._writer.close()
@@ -89,7 +91,13 @@ class SinkStep:
         kept = self._kept.get(record.partition)
         if kept is not None and kept[0] == place:
             return Run([kept[1]])
-        run = self._run(records, budget)
+        self._under_way.add(record.partition)
+        try:
+            run = self._run(records, budget)
+        except DependencyDownError:  # it has had no effect
+            self._under_way.discard(record.partition)
+            raise
+        self._under_way.discard(record.partition)
         for result in run.results:
             if not isinstance(result, Failure) or is_unknown_effect(result):
                 self._kept[record.partition] = place, result
@@ -133,7 +141,8 @@ class SinkStep:
 
     def _applied(self, batch: list[Delivered[Any]], budget: Budget) -> tuple[list[Applied | None], list[Failure]]:
         """The writer's answers. A client's own exception that got through it tells of the target, not of a record: it
-        is raised as if the writer had said so, where it means that a next try may help, or that we are refused."""
+        is raised as if the writer had said so, where it means that a next try may help, or that we are refused. Where
+        nothing may be made twice it is doubt."""
         try:
             if isinstance(self._writer, CallingWriter):
                 return self._writer.apply_while(batch, lambda: budget.is_fresh(self._session_timeout_s))
@@ -141,6 +150,8 @@ class SinkStep:
         except (HeddleError, PartitionFencedError):
             raise
         except Exception as error:
+            if self._at_most_once:
+                return [None], [_in_doubt(error)]
             failure = self._classifier.failure_of(0, error)
             if failure.failure_class is FailureClass.TRANSIENT:
                 failure = failure._replace(failure_class=FailureClass.DEPENDENCY_DOWN)
@@ -161,6 +172,13 @@ class SinkStep:
             elif results[index] is SKIPPED:
                 eligible.append(index)
         return eligible
+
+
+def _in_doubt(error: Exception) -> Failure:
+    told = f"{type(error).__name__} on the way; whether the target has acted is not known"
+    raised = UnknownEffectError(told, hint="find out at the target, then settle the entry")
+    raised.__cause__ = error
+    return Failure(0, raised.failure_class, raised.code, "", told, raised)
 
 
 def delivered(record: Record, value: Any) -> Delivered[Any]:

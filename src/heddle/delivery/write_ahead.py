@@ -20,7 +20,7 @@ class Remembers(Protocol):
     """The step of such a sink: what has run and is not settled yet comes to the same result when it is run again."""
 
     def holds(self, partition: int) -> bool:
-        """Whether there is such a result."""
+        """Whether there is such a result, or will never be one, because what ran did not end."""
 
     def forget(self, partition: int) -> None:
         """It is settled."""
