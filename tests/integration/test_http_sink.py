@@ -288,6 +288,21 @@ def test_an_outage_that_outlasts_the_window_leaves_unknown_what_was_sent_before_
         assert apply(writer, event._replace(tried_since_ms=0))[1] == []
 
 
+@pytest.mark.parametrize("then", [Fault(status=429, headers={"Retry-After": "60"}), Fault(status=401)], ids=str)
+def test_a_refusal_behind_a_lost_answer_does_not_hide_it(target: Target, then: Fault) -> None:
+    """Both within one attempt: what was sent first may have taken effect."""
+    faults = iter([Fault(cut=True), then])
+    target.fault = lambda _: next(faults, NONE)
+    clock = ManualClock()
+    sink = sink_of(target.url)
+    sink.clock = CallsOnManualClock(clock)
+    with closing(sink.open()) as writer:
+        assert only(apply(writer, *events("a"))[1]).code == f"http-{then.status}"
+        clock.move_to(clock.now + timedelta(hours=25))
+        assert is_unknown_effect(only(apply(writer, *events("a"))[1]))
+    assert len(target.effects) == 1
+
+
 @pytest.mark.parametrize("has_it", [True, False])
 def test_past_the_window_it_is_looked_up_where_that_is_declared(target: Target, has_it: bool) -> None:
     target.answer = lambda seen: (200, {}, b'{"n": %d}' % has_it) if seen.method == "GET" else None

@@ -131,13 +131,13 @@ class Sender:
             return _failed_to_make(index, error)
         if not may_begin():
             return None
-        began_s = self._clock.wall_s()
-        is_looked_up = delivered.event.value is not None and self._must_look_up(delivered)
-        result = await self._look_up(index, delivered) if is_looked_up else None
-        if result is None:
-            result = await self._tries(index, delivered, request, may_begin)
-        self._remember(delivered.event.identity, result, began_s)
-        return result
+        if delivered.event.value is not None and self._must_look_up(delivered):
+            began_s = self._clock.wall_s()
+            result = await self._look_up(index, delivered)
+            if result is not None:
+                self._remember(delivered.event.identity, result, began_s)
+                return result
+        return await self._tries(index, delivered, request, may_begin)
 
     def _call(self, delivered: Delivered[Any]) -> HttpCall | None:
         """A DELETE, of a tombstone, is sent again whenever it may not have been heard: it does the same twice."""
@@ -158,11 +158,13 @@ class Sender:
     async def _tries(
         self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool]
     ) -> Applied | Failure:
-        """Several within the batch, where a moment may mend it: they count as one attempt."""
+        """Several within the batch, where a moment may mend it: they count as one attempt. Each is remembered: one
+        that was refused says nothing of another before it that had no answer."""
         policy, delay_s = self._target.policy, self._target.policy.quick_delay_s
         for number in range(1, policy.quick_tries + 1):
-            began_s = time.monotonic()
+            began_s, sent_s = time.monotonic(), self._clock.wall_s()
             result = await self._once(index, delivered, request, may_begin)
+            self._remember(delivered.event.identity, result, sent_s)
             if not self._is_passing(result, began_s) or number == policy.quick_tries:
                 break
             if isinstance(result, Failure) and result.failure_class is FailureClass.RATE_LIMIT:
