@@ -209,6 +209,28 @@ def test_a_key_with_its_own_trouble_does_not_keep_the_breaker_open_for_others(sc
         eventually(lambda: len(scene.outputs()) == 20, "the others flow")
 
 
+@pytest.mark.parametrize(("error", "state"), [(Park, "dead"), (UnknownEffectError, "unknown")])
+def test_what_says_nothing_of_the_target_does_not_keep_the_breaker_open(
+    scene_of: MakeScene, error: type[Exception], state: str
+) -> None:
+    """The target is back, and all that is left has troubles of its own; nothing else comes."""
+    scene = scene_of(on_failure=OnFailure(breaker=Breaker(keys=3, first_probe_s=0.05, longest_probe_s=0.1)))
+    step, down = scene.step(), threading.Event()
+    down.set()
+
+    def before(_: Record) -> None:
+        raise TransientError("503") if down.is_set() else error("no")
+
+    step.before = before
+    scene.feed(*[(f"k{i}", f"v{i}") for i in range(5)])
+    with running(scene.worker(step)) as [worker]:
+        eventually(lambda: worker.worker._judge.board.reason is not None, "the breaker is open")
+        assert scene.entries() == []
+        down.clear()
+        scene.settled(5)
+    assert [each[0] for each in scene.unresolved()] == [state] * 5
+
+
 def test_followers_of_failed_keys_do_not_speak_for_the_target(scene_of: MakeScene) -> None:
     """Few keys with many records each: what was skipped behind a failure did not succeed."""
     breaker = Breaker(keys=5, first_probe_s=0.05, longest_probe_s=0.1)

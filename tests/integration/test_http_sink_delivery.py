@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -172,6 +173,24 @@ def test_what_may_have_taken_effect_before_the_window_is_parked_as_unknown(targe
     with running(office.scene.worker(office.step(idempotency=IdempotencyKey(kept=timedelta(milliseconds=200))))):
         eventually(lambda: office.states() == [("unknown", "unknown-effect")], "parked as unknown")
     assert len(office.target.effects) == 1
+
+
+def test_doubts_about_many_keys_are_parked_and_no_reason_to_wait(office: Office) -> None:
+    """An outage outlasts the window: nothing is sent to those in doubt, so no probe of them could go well."""
+    target, count = office.target, 15
+    target.fault = lambda _: Fault(cut=True)
+    office.feed(*[f"k{number}" for number in range(count)])
+    kept = timedelta(seconds=1)
+    with running(office.scene.worker(office.step(idempotency=IdempotencyKey(kept=kept)))) as (worker,):
+        eventually(lambda: worker.worker._judge.board.reason is not None, "the breaker opens")
+        eventually(lambda: len(target.effects) == count, "all were sent")
+        assert office.states() == []
+        since = time.monotonic()
+        eventually(lambda: time.monotonic() - since > kept.total_seconds(), "the window is over")
+        target.fault = lambda _: NONE
+        office.scene.settled(count)
+    assert office.states() == [("unknown", "unknown-effect")] * count
+    assert office.effects() == Counter(keys(count))
 
 
 def test_a_worker_that_was_frozen_longer_than_its_session_sends_nothing_more(office: Office) -> None:

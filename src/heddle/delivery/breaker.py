@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from heddle.delivery.classify import fingerprint, target_of
+from heddle.delivery.classify import fingerprint, is_unknown_effect, target_of
 from heddle.delivery.rolling import Rolling
 from heddle.errors import Failure, FailureClass
 from heddle.on_failure import Breaker
@@ -30,8 +30,14 @@ class BreakerState(StrEnum):
 
 
 def feeds(failure: Failure) -> bool:
-    """Whether the failure says something about the target. A probe that ends in any other leaves it undecided."""
+    """Whether the failure says something about the target."""
     return failure.failure_class in _FEEDING
+
+
+def decides(failure: Failure) -> bool:
+    """Whether a probe that ended so says that the target is still down, or must not be asked. What is wrong with the
+    record alone leaves it undecided, and so does an effect that nobody knows of: it may be of long ago."""
+    return failure.failure_class not in (FailureClass.CONTRACT, FailureClass.POISON) and not is_unknown_effect(failure)
 
 
 @dataclass(slots=True)

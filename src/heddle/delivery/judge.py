@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from heddle.broker.log import Record
 from heddle.delivery import retry
 from heddle.delivery.breaker import Board, feeds
+from heddle.delivery.classify import is_unknown_effect
 from heddle.delivery.clock import Clock
 from heddle.delivery.envelope import Entry, State
 from heddle.delivery.failure_budget import BudgetWindow
@@ -100,7 +101,8 @@ class Judge:
         self, cut: Cut, failures: list[tuple[int, Failure]], attempt: Sequence[Record], results: list[Result]
     ) -> Cut:
         """The whole batch is asked, then what came from a failure near its end on: a target that went down in the
-        middle of a batch, which had done well until then, is down all the same."""
+        middle of a batch, which had done well until then, is down all the same. Effects that nobody knows of are not
+        held back: no next try will tell, and where nothing else is left to be tried the pause would never end."""
         feeding = [(index, failure) for index, failure in failures if feeds(failure)]
         if not feeding:
             return cut
@@ -111,7 +113,10 @@ class Judge:
             reason = self.board.consider(succeeded, alike)
             if reason is not None:
                 error = DependencyDownError(reason, hint="nothing is parked meanwhile; see the target")
-                return cut.earlier(feeding[first][0], Interruption(error, failed_alike=alike))
+                at = next((index for index, failure in feeding[first:] if not is_unknown_effect(failure)), cut.at)
+                if at < cut.at or cut.interruption is None:
+                    return Cut(at, Interruption(error, failed_alike=alike))
+                return cut
         return cut
 
     def _interrupts(self, record: Record, failure: Failure, entry: Entry | None) -> Interruption | None:
@@ -149,11 +154,10 @@ class Judge:
                 self.board.record(0, interruption.failed_alike)
             else:
                 self.board.failed()
-            return
-        failed = settlement.failures
-        self.board.record(settlement.succeeded, failed)
+        else:
+            self.board.record(settlement.succeeded, settlement.failures)
         again = sum(not resolved for _, resolved in settlement.ran)
-        self.window.record(settlement.settled, len(failed) - again)
+        self.window.record(settlement.settled, len(settlement.failures) - again)
         if self._tries:
             ends = settlement.next_offsets
             self._tries = {place: n for place, n in self._tries.items() if place[1] >= ends.get(place[0], 0)}

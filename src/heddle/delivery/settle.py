@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from heddle.audit import AuditTrail
 from heddle.broker.log import Headers, Outgoing, Record
+from heddle.delivery.breaker import decides
 from heddle.delivery.classify import fingerprint
 from heddle.delivery.clock import Clock
 from heddle.delivery.envelope import Entry, Envelope, State, original_of
@@ -72,8 +73,9 @@ class Settler:
         """While the breaker is open: try one record, of another key each `turn`, so that keys with troubles of their
         own do not speak for the target. Nothing is settled by it: what took effect is recognised when it comes again.
 
-        None when it went well, and the breaker is closed; and when nothing would be attempted anyway, because all of it
-        waits behind entries: that takes no target to settle."""
+        One that says nothing about the target is followed by another. None when one went well, and the breaker is
+        closed; when all of them say nothing, so that they are no reason to wait; and when nothing would be attempted
+        anyway, because all of it waits behind entries: that takes no target to settle."""
         blocked = self._blocked(_runs(live), {})
         first_of: dict[tuple[int, bytes | int], Record] = {}
         heads = [entry.record for entry in due]
@@ -82,15 +84,18 @@ class Settler:
             first_of.setdefault((each.partition, each.offset if each.key is None else each.key), each)
         if not first_of:
             return None
-        record = list(first_of.values())[turn % len(first_of)]
-        run = self.step.run([record], budget)
-        result = run.results[0] if run.results else None
-        if result is not None and not isinstance(result, Failure):
-            self.judge.board.succeeded()
-            return None
-        error = run.interrupted or DependencyDownError(self.judge.board.reason or "")
-        failed = [(record.key, result)] if isinstance(result, Failure) else []
-        return Settlement(interrupted=interrupted_by(error, failed))
+        probes, first = list(first_of.values()), turn % len(first_of)
+        for record in (probes[first:] + probes[:first])[: self.judge.policy.breaker.keys]:
+            run = self.step.run([record], budget)
+            result = run.results[0] if run.results else None
+            if result is not None and not isinstance(result, Failure):
+                self.judge.board.succeeded()
+                return None
+            if result is None or decides(result):
+                error = run.interrupted or DependencyDownError(self.judge.board.reason or "")
+                failed = [(record.key, result)] if isinstance(result, Failure) else []
+                return Settlement(interrupted=interrupted_by(error, failed))
+        return None
 
     # What is attempted
 
