@@ -23,7 +23,7 @@ from heddle import (
     UsageError,
 )
 from heddle.broker.log import Record
-from heddle.delivery.envelope import KILLS, NOT_APPLIED, Envelope, State, may_have_effect, original_of
+from heddle.delivery.envelope import KILLS, NOT_APPLIED, Envelope, State, entry_of, may_have_effect, original_of
 from heddle.delivery.revision import as_handled
 from heddle.delivery.sink_step import delivered
 from heddle.errors import ContractError, Failure, FailureClass
@@ -101,16 +101,16 @@ def test_calls_are_values() -> None:
 # When a try may have had its effect
 
 RECORD = Record("ledger.entry.v1", 0, 7, b"k", b"", [], 1)
+ENVELOPE = Envelope("billing", "billing.dlq", "id", "0" * 64)
 
 
 def entry_after(failure_class: FailureClass, code: str, *, settled: bool = False) -> Record:
     """What is stored of a record that failed so, perhaps settled as not applied."""
-    envelope = Envelope("billing", "billing.dlq", "id", "0" * 64)
-    outgoing = envelope.failed(RECORD, Failure(0, failure_class, code, "", "no"), State.UNKNOWN)
+    outgoing = ENVELOPE.failed(RECORD, Failure(0, failure_class, code, "", "no"), State.UNKNOWN)
     stored = Record("billing.dlq", 0, 0, outgoing.key, outgoing.value, list(outgoing.headers), 1)
     if not settled:
         return stored
-    moved = envelope.moved(stored, State.RETRYING, RETRY_AFTER="0", CODE=NOT_APPLIED)
+    moved = ENVELOPE.moved(stored, State.RETRYING, RETRY_AFTER="0", CODE=NOT_APPLIED)
     return stored._replace(headers=list(moved.headers))
 
 
@@ -130,6 +130,24 @@ def test_a_try_may_have_had_its_effect_unless_the_target_refused_it(
 ) -> None:
     assert may_have_effect(entry_after(failure_class, code)) is may
     assert not may_have_effect(entry_after(failure_class, code, settled=True))
+
+
+@pytest.mark.parametrize(
+    ("failure_class", "code", "may"),
+    [(FailureClass.CONTRACT, "mapping", True), (FailureClass.POISON, "http-422", False)],
+)
+def test_a_try_that_sent_nothing_does_not_hide_one_before_it(failure_class: FailureClass, code: str, may: bool) -> None:
+    """A mapping that a new release broke, say: the call before it is as undecided as it was."""
+
+    def again(earlier: Record) -> Record:
+        failure = Failure(0, failure_class, code, "", "no")
+        outgoing = ENVELOPE.failed(RECORD, failure, State.DEAD, was=entry_of(earlier), earlier=earlier)
+        return earlier._replace(headers=list(outgoing.headers))
+
+    first = entry_after(FailureClass.TRANSIENT, "read-timeout")
+    assert may_have_effect(again(again(first))) is may
+    assert not may_have_effect(again(entry_after(FailureClass.TRANSIENT, "read-timeout", settled=True)))
+    assert not may_have_effect(again(entry_after(FailureClass.CONTRACT, "mapping")))
 
 
 @pytest.mark.parametrize("is_ordered", [True, False])

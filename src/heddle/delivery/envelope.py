@@ -37,6 +37,8 @@ CLASS, CODE, PATH, FINGERPRINT = "heddle-class", "heddle-code", "heddle-path", "
 EXCEPTION, MESSAGE, STACK = "heddle-exception", "heddle-message", "heddle-stack"
 ATTEMPTS, FIRST_FAILED, LAST_FAILED = "heddle-attempts", "heddle-first-failed-at", "heddle-last-failed-at"
 RETRY_AFTER = "heddle-retry-after-ms"
+EFFECT, UNDECIDED = "heddle-effect", b"undecided"
+"""Of an entry whose last try sent nothing, while one before it may have taken effect."""
 BLOCKED_BY, ROOT, TRACE = "heddle-blocked-by", "heddle-root", "heddle-trace"
 EDIT, ORIGINAL, ORIGINAL_NULL = "heddle-edit", "heddle-original", "heddle-original-null"
 
@@ -130,11 +132,13 @@ def original_of(record: Record) -> Record:
 
 
 def may_have_effect(record: Record) -> bool:
-    """Whether the last try of an entry may have taken effect at a target all the same: it ended without an answer, or
-    with the process. A person who found out that it did not has said so in the code."""
+    """Whether a try of an entry may have taken effect at a target all the same: it ended without an answer, or with the
+    process, and none since has had one. A person who found out that it did not has said so in the code."""
     headers = dict(record.headers)
     code = headers.get(CODE)
-    return code == _KILLS or (headers.get(CLASS) in _UNDECIDED and code != NOT_APPLIED.encode())
+    if code == NOT_APPLIED.encode():
+        return False
+    return code == _KILLS or headers.get(CLASS) in _UNDECIDED or headers.get(EFFECT) == UNDECIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,8 @@ class Envelope:
         headers += [(name, _bytes(text)) for name, text in why.items() if text]
         if earlier is not None:
             headers += [(n, v) for n, v in earlier.headers if n in (EDIT, ORIGINAL, ORIGINAL_NULL)]
+            if why.get(CLASS) == FailureClass.CONTRACT and may_have_effect(earlier):
+                headers.append((EFFECT, UNDECIDED))
         key = entry_key(topic_id, record.partition, record.offset, record.key)
         return Outgoing(self.dead_letter_topic, key, record.value or b"", headers, record.partition)
 
