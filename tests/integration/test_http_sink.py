@@ -326,6 +326,23 @@ def test_without_a_key_everything_is_looked_up_first(target: Target) -> None:
     assert [each.json["entry"] for each in target.effects] == ["b", "c"]
 
 
+def test_any_success_of_a_look_up_says_yes_where_nothing_reads_its_answer(target: Target) -> None:
+    target.answer = lambda seen: (200, {}, b"<entry/>") if seen.method == "GET" else None
+    with opened(target, idempotency=None, look_up=LookUp("/v1/entries/{entry_id}")) as writer:
+        assert apply(writer, *events("a")) == ([RECOVERED], [])
+
+
+def test_a_look_up_whose_answer_broke_off_is_asked_again(target: Target) -> None:
+    """It says nothing of the record, and a person could find out no more than the next try."""
+    target.answer = lambda seen: (200, {}, b'{"n": 1, "more": "%s"}' % (b"x" * 64)) if seen.method == "GET" else None
+    target.fault = once(Fault(trickle_s=1.0))
+    look_up = LookUp("/v1/entries/{entry_id}", found=lambda answer: answer["n"] == 1)
+    with opened(target, idempotency=None, look_up=look_up) as writer:
+        failure = only(apply(writer, *events("a"))[1])
+        assert (failure.failure_class, failure.code) == (FailureClass.TRANSIENT, "answer-cut")
+        assert apply(writer, *events("a")) == ([RECOVERED], [])
+
+
 # Lanes
 
 

@@ -35,7 +35,7 @@ from heddle.http.tls import refuses_us
 from heddle.integration import Applied, Delivered
 from heddle.on_failure import OnFailure
 from heddle.secrets import redact
-from heddle.sinks.http.answer import APPLIED, RECOVERED, Answer, failed, meaning
+from heddle.sinks.http.answer import APPLIED, MAX_BODY_BYTES, RECOVERED, Answer, failed, meaning
 from heddle.sinks.http.call import Deleter, Endpoint, HttpCall, Maker, encoded
 from heddle.sinks.http.client import MAX_TOTAL_S, Client, is_refused
 from heddle.sinks.http.telling import Telling
@@ -78,7 +78,7 @@ class LookUp:
 
     def __init__(self, path: str, *, found: Callable[[Any], bool] | None = None) -> None:
         self.path = path
-        self.found = found or (lambda _: True)
+        self.found = found
 
     def maker(self, sink: str, contract: Contract) -> Maker:
         return Endpoint("GET", self.path).maker(sink, contract)
@@ -87,14 +87,14 @@ class LookUp:
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the sender has to know of one sink. `url`: without a "/" at its end. `look_up`: the call, and what its
-    answer says. `already`: statuses that say that the effect is there. `delete`: what a tombstone becomes. `telling`:
+    answer says (None: a success says yes). `already`: statuses that say that the effect is there. `delete`: what a tombstone becomes. `telling`:
     what makes events of answers. `at_most_once`: there is neither key nor look-up, so no call is made twice."""
 
     name: str
     url: str
     call: Maker
     key: IdempotencyKey | None
-    look_up: tuple[Maker, Callable[[Any], bool]] | None
+    look_up: tuple[Maker, Callable[[Any], bool] | None] | None
     already: frozenset[int]
     headers: Mapping[str, str]
     policy: OnFailure
@@ -312,8 +312,11 @@ class Sender:
         seen = meaning(index, answer, ())
         if isinstance(seen, Failure):
             return seen
+        if found is not None and not answer.is_whole and len(answer.body) < MAX_BODY_BYTES:
+            told = f"{name}: the look-up's answer broke off behind its status; it is asked for again"
+            return failed(index, TransientError(told), "answer-cut")
         try:
-            is_there = found(orjson.loads(answer.body) if answer.body else None)
+            is_there = found is None or found(orjson.loads(answer.body) if answer.body else None)
         except Exception as error:
             told = f"{name}: the look-up's answer is not what found= reads ({type(error).__name__})"
             return _in_doubt(index, told)
