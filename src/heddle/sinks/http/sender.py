@@ -87,8 +87,9 @@ class LookUp:
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the sender has to know of one sink. `url`: without a "/" at its end. `look_up`: the call, and what its
-    answer says (None: a success says yes). `already`: statuses that say that the effect is there. `delete`: what a tombstone becomes. `telling`:
-    what makes events of answers. `at_most_once`: there is neither key nor look-up, so no call is made twice."""
+    answer says (None: a success says yes). `already`: statuses that say that the effect is there. `delete`: what a
+    tombstone becomes. `telling`: what makes events of answers. `at_most_once`: there is neither key nor look-up, so no
+    call is made twice."""
 
     name: str
     url: str
