@@ -135,6 +135,82 @@ def test_a_numbered_page_that_says_that_it_is_the_last_is_read_once(api: Api, se
         PageNumber(size=201)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 2, 5, 23])
+@pytest.mark.parametrize("cap", [2, 3, 5, 6, 20])
+def test_an_offset_reads_on_behind_short_pages(api: Api, server: RestServer, cap: int, rows: int) -> None:
+    """Servers cap pages; also to no more rows than pages share."""
+    filled(api, rows).paging, api.page_rows = "offset", cap
+    puller = opened(source(server, deals(paging=Offset(limit=100))))
+    assert names(puller) == [f"n{number}" for number in range(rows)]
+    puller.close()
+
+
+def test_an_offset_reads_on_behind_a_page_of_nothing_new(api: Api, server: RestServer) -> None:
+    """As servers answer that cap pages by their bytes: what is shared, and not the big row behind it."""
+    filled(api, 40).paging = "offset"
+
+    def cut_before_the_big_row(asked: Asked) -> Reply | None:
+        first = int(asked.params.get("offset", 0))
+        numbers = range(first, min(first + 20, 40))
+        kept = [api.rows[number] for number in numbers if number < 20 or first > 18]
+        return 200, {}, {"data": kept}
+
+    api.before = cut_before_the_big_row
+    puller = opened(source(server, deals(paging=Offset(limit=20))))
+    assert set(names(puller)) == {f"n{number}" for number in range(40)}
+    puller.close()
+    api.before = lambda asked: (200, {}, {"data": [api.rows[int(asked.params.get("offset", 0))]]})
+    puller = opened(source(server, deals(paging=Offset(limit=20))))
+    with pytest.raises(UsageError, match="pages cannot overlap"):
+        names(puller)
+    puller.close()
+
+
+def test_an_offset_ends_where_the_total_says_and_not_before(api: Api, server: RestServer) -> None:
+    filled(api, 30)
+    most = 1000
+
+    def counted(asked: Asked) -> Reply:
+        first = int(asked.params.get("offset", 0))
+        rows = [api.rows[number] for number in range(first, min(first + 20, 30, most))]
+        return 200, {}, {"data": rows, "meta": {"total": 30}}
+
+    api.before = counted
+    paging = Offset(limit=20, total="meta.total")
+    puller = opened(source(server, deals(paging=paging, every_s=3600)))
+    assert len(names(puller)) == 30
+    assert [int(asked.params.get("offset", 0)) for asked in api.asked] == [0, 15]
+    puller.close()
+    most = 25  # as APIs have a last offset
+    puller = opened(source(server, deals(paging=paging)))
+    with pytest.raises(UsageError, match="30 rows and gives none from 25 on"):
+        names(puller)
+    puller.close()
+    puller = opened(source(server, deals(paging=Offset(limit=20, total="meta.count"))))
+    with pytest.raises(UsageError, match="has no number at"):
+        names(puller)
+    puller.close()
+
+
+@pytest.mark.parametrize(
+    "paging",
+    [PageNumber(size=20, more="meta.mroe"), Keyset({"after_id": "id"}, more="meta.mroe"),
+     Cursor("cursor", at="next", more="meta.mroe")],
+    ids=["page", "keyset", "cursor"],
+)  # fmt: skip
+def test_a_page_that_does_not_say_whether_more_is_to_come_stops_the_source(
+    api: Api, server: RestServer, paging: Any
+) -> None:
+    """A misspelt `more` would pass for the end."""
+    filled(api, 45)
+    body = {"data": list(api.rows.values())[:20], "next": "c", "meta": {"more": True}}
+    api.before = lambda _: (200, {}, body)
+    puller = opened(source(server, deals(paging=paging)))
+    with pytest.raises(UsageError, match="does not say at"):
+        names(puller)
+    puller.close()
+
+
 def test_credentials_do_not_follow_a_link_to_another_host(api: Api, server: RestServer) -> None:
     filled(api, 5)
     other = Api()
@@ -388,6 +464,21 @@ def test_the_version_is_pinned(api: Api, server: RestServer) -> None:
     assert by_header.headers["x-api-version"] == by_parameter.params["api-version"] == "2026-01"
     with pytest.raises(UsageError, match="no part of base_url"):
         source(server, deals(), version=ApiVersion("v2"))
+
+
+@pytest.mark.parametrize("named", ["", "&api-version=2026-01-01"])
+def test_the_version_is_pinned_on_next_links_that_leave_it_out(api: Api, server: RestServer, named: str) -> None:
+    filled(api, 3)
+    raw = "/v1/deals?cursor=a%2Bb%7c" + named
+    api.before = lambda asked: (
+        200, {} if "cursor" in asked.params else {"Link": f'<{raw}>; rel="next"'}, {"data": list(api.rows.values())}
+    )  # fmt: skip
+    puller = opened(source(server, deals(paging=LinkHeader()), version=ApiVersion("2026-01", parameter="api-version")))
+    names(puller)
+    puller.close()
+    following = next(asked.params for asked in api.asked if "cursor" in asked.params)
+    assert following["cursor"] == "a+b|"
+    assert following["api-version"] == ("2026-01-01" if named else "2026-01")
 
 
 # Limits and moods

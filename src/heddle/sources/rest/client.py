@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import orjson
@@ -50,13 +51,14 @@ class Answer:
 class Client:
     """Of one puller, used by its thread. Raises `ThrottledError`, `DependencyDownError`, `AuthError`, `UsageError`.
 
-    `announced`: hears of what the API says of its end."""
+    `pinned`: parameters of every URL that has not got them. `announced`: hears of what the API says of its end."""
 
     def __init__(
-        self, base_url: str, auth: Auth | None, headers: Mapping[str, str], timeout_s: float, tls: Tls,
-        announced: Announced,
+        self, base_url: str, auth: Auth | None, headers: Mapping[str, str], pinned: Mapping[str, str], timeout_s: float,
+        tls: Tls, announced: Announced,
     ) -> None:  # fmt: skip
         self._tls = tls
+        self._pinned = pinned
         self._base = httpx2.URL(base_url.rstrip("/") + "/")
         self._headers = {"Accept": "application/json", **headers}
         self._timeout_s = timeout_s
@@ -73,7 +75,7 @@ class Client:
         )
 
     def url_of(self, path: str) -> httpx2.URL:
-        return self._base.join(path.lstrip("/"))
+        return self._with_pinned(self._base.join(path.lstrip("/")))
 
     def checked(self, asked: httpx2.URL, given: str) -> httpx2.URL:
         """A URL that an answer gave, which credentials would be sent to. Raises `UsageError`."""
@@ -86,7 +88,7 @@ class Client:
                 f"the API's next page is not at {self._base.host}, to which credentials are sent",
                 hint="see whether base_url names the host, scheme and port that the API itself writes into its links",
             )
-        return url
+        return self._with_pinned(url)
 
     def ask(
         self, url: httpx2.URL, params: Mapping[str, Any], *, etag: str = "", query: Mapping[str, Any] | None = None
@@ -124,6 +126,13 @@ class Client:
             self._runner.run(self._client.aclose())
         finally:
             self._runner.close()
+
+    def _with_pinned(self, url: httpx2.URL) -> httpx2.URL:
+        """What the URL has stays as it is, byte by byte: it may be signed."""
+        lacking = {name: value for name, value in self._pinned.items() if name not in url.params}
+        if not lacking:
+            return url
+        return url.copy_with(query=b"&".join(part for part in (url.query, urlencode(lacking).encode()) if part))
 
     async def _answered(self, request: httpx2.Request) -> Answer:
         self._tls.renew()

@@ -13,13 +13,14 @@ from heddle.errors import UsageError
 MAX_NUMBERED_ROWS = 200
 """Of a numbered page: the ids of three are in the position."""
 _BORDER_ROWS = 10
+_ABSENT = object()
 
 
 class Step(TypedDict, total=False):
     """`url`: the next page whole; it is checked before it is asked for. `anchor`: `Page.ids` of the last rows of
     the page before, one of which the next has to show. Of numbered pages `anchor` is what was told of the last few, and
     `before` what the page that is read `again` has to show, `last` the same of the page behind it; `is_last`: then the
-    listing ends."""
+    listing ends, by an offset if the page is empty."""
 
     params: dict[str, Any]
     url: str
@@ -53,7 +54,7 @@ class Paging(ABC):
 @dataclass(frozen=True, slots=True)
 class Cursor(Paging):
     """A cursor or page token in the body: `Cursor("after", at="paging.next.after")`. `more`: where the body says
-    whether anything follows; without it the end is a page without a cursor."""
+    whether anything follows, in every answer; without it the end is a page without a cursor."""
 
     parameter: str
     at: str
@@ -61,7 +62,7 @@ class Cursor(Paging):
 
     def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - the page says it all
         token = at_path(page.body, self.at)
-        if self.more and not at_path(page.body, self.more):
+        if self.more and not _has_more(page, self.more):
             return None
         if token is None or token == "":
             if self.more:
@@ -81,7 +82,7 @@ class Keyset(Paging):
     more: str = ""
 
     def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - as above
-        if not page.rows or (self.more and not at_path(page.body, self.more)):
+        if not page.rows or (self.more and not _has_more(page, self.more)):
             return None
         after = {name: at_path(page.rows[-1], path) for name, path in self.parameters.items()}
         if None in after.values():
@@ -94,15 +95,19 @@ class Keyset(Paging):
 
 @dataclass(frozen=True, slots=True)
 class Offset(Paging):
-    """`Offset(limit=100)`. The end is an empty page, since servers cap limits.
+    """`Offset(limit=100)`. A short page says nothing, since servers cap pages, by rows or by bytes. The end is where
+    `total`, the path of how many rows there are, says that it is, or else an empty page; that has to be the end by
+    `total`, too, where it is declared.
 
     A row that is deleted, or changed and so sorted elsewhere, moves all after it a place forward, over the border of
-    pages. So each page begins `overlap` rows early and has to show one of the rows before: else it goes back."""
+    pages. So each page begins `overlap` rows early (fewer, after a page that is not longer than that) and has to show
+    one of the rows before: else it goes back."""
 
     limit: int
     parameter: str = "offset"
     limit_parameter: str = "limit"
     overlap: int = 5
+    total: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.overlap < self.limit:
@@ -114,13 +119,47 @@ class Offset(Paging):
 
     def next(self, step: Step, page: Page) -> Step | None:
         offset, anchor = int(step.get("params", {}).get(self.parameter, 0)), step.get("anchor", [])
+        after, total = offset + len(page.rows), self._total(page)
+        if step.get("is_last"):
+            return self._end(total, offset) if not page.rows else self._after_end(step, offset, anchor)
         if offset and not set(anchor) & set(page.ids):
-            return {"params": {self.parameter: max(0, offset - self.limit)}, "anchor": anchor}
-        after = offset + len(page.rows)
-        last = list(page.ids[-self.overlap :])
-        if not page.rows or last == anchor:
+            return self._step(max(0, offset - self.limit), anchor)
+        if total is not None and after >= total:
             return None
-        return {"params": {self.parameter: max(0, after - self.overlap)}, "anchor": last}
+        if not page.rows:
+            return self._end(total, after)
+        if len(page.rows) == 1 or (anchor and page.ids[-1] == anchor[-1]):
+            # Nothing behind it: the end, or a page that holds no more than what it shares with the one before.
+            return {**self._step(after, page.ids[-1:]), "is_last": True, "again": bool(step.get("again"))}
+        shared = self.overlap if len(page.rows) > self.overlap else max(1, len(page.rows) // 2)
+        return self._step(after - shared, page.ids[-shared:])
+
+    def _after_end(self, step: Step, offset: int, anchor: Sequence[str]) -> Step:
+        """Rows where none were expected. They are read again with the one before them, which may have left."""
+        if step.get("again"):
+            raise UsageError(
+                f"the API gives single rows at {self.parameter}={offset}: its pages cannot overlap",
+                hint="see which limit= it takes, or declare another paging",
+            )
+        return {**self._step(offset - 1, anchor[-1:]), "again": True}
+
+    def _end(self, total: int | None, reached: int) -> None:
+        if total is not None and reached < total:
+            raise UsageError(
+                f"the API tells of {total} rows and gives none from {reached} on: what follows would be missed",
+                hint="page by Keyset or Cursor where offsets are limited; leave total= away if it is a guess",
+            )
+
+    def _step(self, offset: int, anchor: Sequence[str]) -> Step:
+        return {"params": {self.parameter: offset}, "anchor": list(anchor)}
+
+    def _total(self, page: Page) -> int | None:
+        if not self.total:
+            return None
+        total = at_path(page.body, self.total)
+        if not isinstance(total, int) or isinstance(total, bool):
+            raise UsageError(f"a page has no number at {self.total!r}", hint="correct total= of Offset")
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +195,7 @@ class PageNumber(Paging):
                 return None
             known, after = _joined(anchor, page.ids), step["last"]
             return {"params": {self.parameter: number + 2}, "anchor": known, "before": after}
-        is_last = not page.rows or bool(self.more and not at_path(page.body, self.more))
+        is_last = not page.rows or bool(self.more and not _has_more(page, self.more))
         if number == self.first:
             following = {self.parameter: number + 1}
             return None if is_last else {"params": following, "anchor": list(page.ids), "before": last}
@@ -187,16 +226,28 @@ class NextUrl(Paging):
         return {"url": url} if isinstance(url, str) and url else None
 
 
-def at_path(value: Any, path: str) -> Any:
-    """What stands at a dotted path of names and, in lists, places; None where there is nothing. "" is all of it."""
+def at_path(value: Any, path: str, otherwise: Any = None) -> Any:
+    """What stands at a dotted path of names and, in lists, places, `otherwise` where there is nothing. "" is all of
+    it."""
     for name in path.split(".") if path else ():
-        if isinstance(value, dict):
-            value = value.get(name)
+        if isinstance(value, dict) and name in value:
+            value = value[name]
         elif isinstance(value, list) and name.isdecimal() and len(name) < 10 and int(name) < len(value):
             value = value[int(name)]
         else:
-            return None
+            return otherwise
     return value
+
+
+def _has_more(page: Page, path: str) -> bool:
+    """Raises `UsageError` where nothing is said: a name that is misspelt must not pass for the end."""
+    said = at_path(page.body, path, _ABSENT)
+    if said is _ABSENT:
+        raise UsageError(
+            f"a page does not say at {path!r} whether more is to come",
+            hint="correct more=, or leave it away where not every answer has it",
+        )
+    return bool(said)
 
 
 def _joined(anchor: Sequence[str], ids: Sequence[str]) -> list[str]:

@@ -25,13 +25,14 @@ class RestPuller:
     API said of its limits holds for who asks next, too."""
 
     def __init__(
-        self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], resources: Sequence[Resource],
-        tenant: str, timeout_s: float, tls: Tls, announced: Announced, paces: dict[str, Pace],
+        self, source: str, base_url: str, auth: Auth | None, headers: Mapping[str, str], pinned: Mapping[str, str],
+        resources: Sequence[Resource], tenant: str, timeout_s: float, tls: Tls, announced: Announced,
+        paces: dict[str, Pace],
     ) -> None:  # fmt: skip
         self._source = source
         self._resources = resources
         self._tenant = tenant
-        self._client = Client(base_url, auth, headers, timeout_s, tls, announced)
+        self._client = Client(base_url, auth, headers, pinned, timeout_s, tls, announced)
         self._announced = announced
         self._paces = paces
         self._followers: list[Follower] = []

@@ -32,7 +32,8 @@ _SEGMENT = re.compile(r"[^/]+")
 
 @dataclass(frozen=True, slots=True)
 class ApiVersion:
-    """The version that was tested against. In a header or a parameter of each request; in neither, it is a part of the
+    """The version that was tested against. In a header or a parameter of each request, also of next pages by a URL that
+    leaves it out; in neither, it is a part of the
     base URL's path: `ApiVersion("2026-01", header="X-Api-Version")`, `ApiVersion("v3")`."""
 
     value: str
@@ -89,9 +90,7 @@ class RestSource(PulledSource):
             raise UsageError(f"source {name}: headers= holds {', '.join(sorted(secret))}", hint="that is for auth=")
         if version is not None and version.header:
             self.headers[version.header] = version.value
-        if version is not None and version.parameter:
-            for resource in resources:
-                resource.params[version.parameter] = version.value
+        self.pinned = {version.parameter: version.value} if version is not None and version.parameter else {}
         self.emits = emits if isinstance(emits, tuple) else (emits,)
         self.auth = auth
         self.tenant = tenant
@@ -123,8 +122,8 @@ class RestSource(PulledSource):
         resources = list(self.resources.values())
         kind = KeepingRestPuller if any(isinstance(each.follow, IdDiff) for each in resources) else RestPuller
         return kind(
-            self.name, self.base_url, self.auth, self.headers, resources, self.tenant, self.timeout_s, self._tls(),
-            self._announced, paces,
+            self.name, self.base_url, self.auth, self.headers, self.pinned, resources, self.tenant, self.timeout_s,
+            self._tls(), self._announced, paces,
         )  # fmt: skip
 
     def _tls(self) -> Tls:
