@@ -121,13 +121,11 @@ class Offset(Paging):
         offset, anchor = int(step.get("params", {}).get(self.parameter, 0)), step.get("anchor", [])
         after, total = offset + len(page.rows), self._total(page)
         if step.get("is_last"):
-            return self._end(total, offset) if not page.rows else self._after_end(step, offset, anchor)
+            return None if self._is_end(page, total, offset) else self._after_end(step, offset, anchor)
         if offset and not set(anchor) & set(page.ids):
             return self._step(max(0, offset - self.limit), anchor)
-        if total is not None and after >= total:
+        if (total is not None and after >= total) or self._is_end(page, total, after):
             return None
-        if not page.rows:
-            return self._end(total, after)
         if len(page.rows) == 1 or (anchor and page.ids[-1] == anchor[-1]):
             # Nothing behind it: the end, or a page that holds no more than what it shares with the one before.
             return {**self._step(after, page.ids[-1:]), "is_last": True, "again": bool(step.get("again"))}
@@ -143,12 +141,13 @@ class Offset(Paging):
             )
         return {**self._step(offset - 1, anchor[-1:]), "again": True}
 
-    def _end(self, total: int | None, reached: int) -> None:
-        if total is not None and reached < total:
+    def _is_end(self, page: Page, total: int | None, reached: int) -> bool:
+        if not page.rows and total is not None and reached < total:
             raise UsageError(
                 f"the API tells of {total} rows and gives none from {reached} on: what follows would be missed",
                 hint="page by Keyset or Cursor where offsets are limited; leave total= away if it is a guess",
             )
+        return not page.rows
 
     def _step(self, offset: int, anchor: Sequence[str]) -> Step:
         return {"params": {self.parameter: offset}, "anchor": list(anchor)}
