@@ -10,10 +10,20 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
-from heddle import ApiKey, AuthError, Basic, Bearer, ClientCredentials, RateLimitError, TransientError, secret
+from heddle import (
+    ApiKey,
+    AuthError,
+    Basic,
+    Bearer,
+    ClientCredentials,
+    RateLimitError,
+    TransientError,
+    UsageError,
+    secret,
+)
 from heddle.http.auth import token_of
 from heddle.http.rate import retry_after_s
-from heddle.secrets import MissingSecretError, redact
+from heddle.secrets import MissingSecretError, Secret, redact
 
 CLIENT = secret("http-tests/client")
 
@@ -44,14 +54,39 @@ def declared(**options: object) -> ClientCredentials:
     return ClientCredentials("https://id.example.com/token", "me&co", CLIENT, **options)  # type: ignore[arg-type]
 
 
-def test_secrets_go_where_each_kind_wants_them() -> None:
-    assert ApiKey(CLIENT).open().headers() == {"X-Api-Key": "s:cr€t/ 1"}
-    assert ApiKey(CLIENT, header="X-Auth").open().headers() == {"X-Auth": "s:cr€t/ 1"}
-    assert Bearer(CLIENT).open().headers() == {"Authorization": "Bearer s:cr€t/ 1"}
+def test_secrets_go_where_each_kind_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = secret("http-tests/key")
+    monkeypatch.setenv(key.environment_name, "s:cr+t/ 1")
+    assert ApiKey(key).open().headers() == {"X-Api-Key": "s:cr+t/ 1"}
+    assert ApiKey(key, header="X-Auth").open().headers() == {"X-Auth": "s:cr+t/ 1"}
+    assert Bearer(key).open().headers() == {"Authorization": "Bearer s:cr+t/ 1"}
     packed = base64.b64encode("me:s:cr€t/ 1".encode()).decode()
     assert Basic("me", CLIENT).open().headers() == {"Authorization": f"Basic {packed}"}
     assert Basic(CLIENT).open().renewal() is None
     assert redact(f"sent Basic {packed}") == "sent Basic ***"
+
+
+@pytest.mark.parametrize("text", ["s:cr€t/ 1", "a\x00b", "a\tb", "-----BEGIN KEY-----\nabc"])
+@pytest.mark.parametrize("kind", [ApiKey, Bearer])
+def test_a_secret_that_no_header_can_hold_is_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, kind: type[ApiKey | Bearer], text: str
+) -> None:
+    """At the start, and as well when it becomes one later."""
+    store = {"http-tests/key": "good"}
+    monkeypatch.setattr(Secret, "resolve", lambda self: store[self.name])
+    credentials = kind(secret("http-tests/key")).open()
+    store["http-tests/key"] = text
+    for use in (credentials.headers, lambda: kind(secret("http-tests/key")).open()):
+        with pytest.raises(AuthError, match="http-tests/key") as refused:
+            use()
+        assert text not in str(refused.value)
+        assert refused.value.__cause__ is refused.value.__context__ is None
+
+
+def test_a_header_has_a_name_that_headers_can_have() -> None:
+    for name in ("", "X Key", "X-Kéy", "X-Key:", "X-Key\n"):
+        with pytest.raises(UsageError, match="no header"):
+            ApiKey(CLIENT, header=name)
 
 
 def test_a_missing_secret_is_known_at_the_start() -> None:

@@ -14,6 +14,7 @@ that one implementation serves blocking and asynchronous clients:
 from __future__ import annotations
 
 import base64
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ EARLY_S = 30.0
 """So long before its end a token is replaced: it must not end on the way."""
 _LIFETIME_S = 300.0
 """Of a token whose server does not say."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Credentials(Protocol):
@@ -46,7 +48,7 @@ class Credentials(Protocol):
         """Its answer, read. Raises `AuthError`, `RateLimitError` or `TransientError`."""
 
     def headers(self) -> Mapping[str, str]:
-        """What goes on each request. Raises what `Secret.resolve` raises."""
+        """What goes on each request. Raises what `Secret.resolve` raises, `AuthError` for what no header holds."""
 
     def refused(self) -> None:
         """The headers were refused: nothing of them is used again without asking anew."""
@@ -57,7 +59,7 @@ class Auth(ABC):
 
     @abstractmethod
     def open(self) -> Credentials:
-        """Resolves secrets, so that a missing one is known at the start."""
+        """Resolves secrets, so that a missing one, or one that cannot be sent, is known at the start."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -72,8 +74,12 @@ class ApiKey(Auth):
     value: Secret
     header: str = "X-Api-Key"
 
+    def __post_init__(self) -> None:
+        if not _HEADER_NAME.fullmatch(self.header):
+            raise UsageError(f"ApiKey: header={self.header!r} can be the name of no header (RFC 9110, section 5.1)")
+
     def open(self) -> Credentials:
-        return _Static((self.value,), lambda: {self.header: self.value.resolve()})
+        return _Static((self.value,), lambda: {self.header: _in_header(self.value)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Bearer(Auth):
     token: Secret
 
     def open(self) -> Credentials:
-        return _Static((self.token,), lambda: {"Authorization": f"Bearer {self.token.resolve()}"})
+        return _Static((self.token,), lambda: {"Authorization": f"Bearer {_in_header(self.token)}"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,17 @@ class ClientCredentials(Auth):
             remember(packed)
             headers["Authorization"] = f"Basic {packed}"
         return httpx2.Request("POST", self.token_url, data=form, headers=headers)
+
+
+def _in_header(part: Secret) -> str:
+    """Its value. Raises `AuthError` for one that no header can hold: each call would fail by it, after it began."""
+    value = part.resolve()
+    if not (value.isascii() and value.isprintable()):
+        raise AuthError(
+            f"secret {part.name} cannot go into a header: it is not all printable ASCII",
+            hint="see whether the store has the key itself, whole and on one line, then start again",
+        )
+    return value
 
 
 class _Static:
