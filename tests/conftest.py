@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -23,6 +24,14 @@ def stack() -> Iterator[Stack]:
     again (`stack.kafka.kill(); stack.kafka.start()`); ports and data stay."""
     with running_stack() as started:
         yield started
+
+
+@pytest.fixture(autouse=True, scope="module")
+def workers_go_with_their_module() -> Iterator[None]:
+    """Python's collector looks last for what has lived longest, such as the cycles that workers of earlier tests are.
+    Each holds some clients of Kafka, and of these a process can have a thousand (a thread-local key for each)."""
+    yield
+    gc.collect()
 
 
 @pytest.hookimpl(trylast=True)  # within a folder the order stays random
