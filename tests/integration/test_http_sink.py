@@ -24,6 +24,7 @@ from heddle import (
     Bearer,
     ClientCertificate,
     ClientCredentials,
+    Deadlines,
     Endpoint,
     HttpCall,
     IdempotencyKey,
@@ -343,6 +344,19 @@ def test_a_look_up_whose_answer_broke_off_is_asked_again(target: Target) -> None
         assert apply(writer, *events("a")) == ([RECOVERED], [])
 
 
+def test_a_call_follows_its_look_up_only_while_the_partition_is_ours(target: Target) -> None:
+    """Frozen meanwhile, a successor may have looked and sent. A target that is slow each time is waited for."""
+    asked: list[Seen] = []
+    target.answer = lambda seen: (404, {}, b"") if seen.method == "GET" else None
+    target.before = asked.append
+    with opened(target, idempotency=None, look_up=LookUp("/v1/entries/{entry_id}")) as writer:
+        assert apply(writer, *events("a"), may_begin=lambda: not asked) == ([None], [])
+        assert [seen.method for seen in target.seen] == ["GET"]
+        asked.clear()
+        assert apply(writer, *events("a"), may_begin=lambda: not asked) == ([APPLIED], [])
+    assert [seen.method for seen in target.seen] == ["GET", "GET", "POST"]
+
+
 # Lanes
 
 
@@ -426,6 +440,24 @@ def test_one_client_credentials_token_serves_all_until_it_is_refused(
         assert apply(writer, *events(*"ijklmnop"))[0] == [APPLIED] * 8
     tokens.stop()
     assert len(issued) == 2
+
+
+def test_nothing_is_sent_with_a_token_that_came_too_late(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(secret("billing/client").environment_name, "client-secret")
+    tokens, is_issued, paced = Target(), threading.Event(), threading.Event()
+
+    def issue(_: Seen) -> tuple[int, dict[str, str], bytes]:
+        paced.wait(1.1)
+        is_issued.set()
+        return 200, {}, b'{"access_token": "t", "token_type": "Bearer", "expires_in": 3600}'
+
+    tokens.answer = issue
+    auth = ClientCredentials(tokens.url + "/token", "us", secret("billing/client"))
+    with opened(target, auth=auth, deadlines=Deadlines(connect_s=5, read_s=5, total_s=5)) as writer:
+        assert apply(writer, *events("a"), may_begin=lambda: not is_issued.is_set()) == ([None], [])
+        assert target.seen == []
+        assert apply(writer, *events("a")) == ([APPLIED], [])
+    tokens.stop()
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class SinkStep:
         indexes = self._eligible(records, results)
         batch = [delivered(records[i], values[i]) for i in indexes]
         answers, failures = self._applied(batch, budget) if batch else ([], [])
-        if batch and indexes[0] == 0 and answers[0] is None and not failures:
+        if batch and indexes[0] == 0 and answers[0] is None and all(failure.index for failure in failures):
             return Run([])
         for i, answer in zip(indexes, answers, strict=True):
             if answer is not None:

@@ -104,6 +104,10 @@ class Target:
     telling: Telling | None = None
 
 
+class _NotOursError(Exception):
+    """Nothing was sent: the group may have given the partition to another owner meanwhile."""
+
+
 class Sender:
     """Remembers when it first sent what it has no answer to: an outage, which parks nothing, may last longer than the
     target keeps keys. A successor does not know of these; what was parked says it by itself."""
@@ -114,15 +118,17 @@ class Sender:
         self._client = client
         self._clock = client.clock
         self._unanswered_since: dict[Identity, float] = {}
+        self._slow: set[Identity] = set()
 
     async def ready(self) -> None:
         """Returns when the target does not ask us to wait, as far as we know."""
         await self._client.ready()
 
     async def apply(
-        self, index: int, delivered: Delivered[Any], may_begin: Callable[[], bool]
+        self, index: int, delivered: Delivered[Any], may_begin: Callable[[], bool], is_ours: Callable[[], bool]
     ) -> Applied | Failure | None:
-        """None: not begun, because `may_begin` says no."""
+        """None: not begun, because `may_begin` says no; or not sent, because `is_ours` does once a look-up, or new
+        credentials, have taken their time."""
         try:
             call = self._call(delivered)
             if call is None:
@@ -138,7 +144,18 @@ class Sender:
             if result is not None:
                 self._remember(delivered.event.identity, result, began_s)
                 return result
-        return await self._tries(index, delivered, request, may_begin)
+            if not self._may_follow(delivered.event.identity, is_ours):
+                return None
+        return await self._tries(index, delivered, request, may_begin, is_ours)
+
+    def _may_follow(self, identity: Identity, is_ours: Callable[[], bool]) -> bool:
+        """Whether a call may follow its look-up. Where the group may have moved on meanwhile it is looked up anew,
+        after a poll; once: an API that answers so slowly each time is no process that was frozen."""
+        if is_ours() or identity in self._slow:
+            self._slow.discard(identity)
+            return True
+        self._slow.add(identity)
+        return False
 
     def _call(self, delivered: Delivered[Any]) -> HttpCall | None:
         """A DELETE, of a tombstone, is sent again whenever it may not have been heard: it does the same twice."""
@@ -157,14 +174,19 @@ class Sender:
                 del self._unanswered_since[next(iter(self._unanswered_since))]
 
     async def _tries(
-        self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool]
-    ) -> Applied | Failure:
+        self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool],
+        is_ours: Callable[[], bool],
+    ) -> Applied | Failure | None:  # fmt: skip
         """Several within the batch, where a moment may mend it: they count as one attempt. Each is remembered: one
         that was refused says nothing of another before it that had no answer."""
         policy, delay_s = self._target.policy, self._target.policy.quick_delay_s
+        result: Applied | Failure | None = None
         for number in range(1, policy.quick_tries + 1):
             began_s, sent_s = time.monotonic(), self._clock.wall_s()
-            result = await self._once(index, delivered, request, may_begin)
+            answered = await self._once(index, delivered, request, may_begin, is_ours)
+            if answered is None:
+                break
+            result = answered
             self._remember(delivered.event.identity, result, sent_s)
             if not self._is_passing(result, began_s) or number == policy.quick_tries:
                 break
@@ -191,10 +213,13 @@ class Sender:
         return False
 
     async def _once(
-        self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool]
-    ) -> Applied | Failure:
+        self, index: int, delivered: Delivered[Any], request: httpx2.Request, may_begin: Callable[[], bool],
+        is_ours: Callable[[], bool],
+    ) -> Applied | Failure | None:  # fmt: skip
         try:
-            answer = await self._exchanged(request, may_begin)
+            answer = await self._exchanged(request, may_begin, is_ours)
+        except _NotOursError:
+            return None
         except (Exception, SystemExit) as error:
             return self._unanswered(index, request, error)
         if delivered.event.value is None:
@@ -212,10 +237,14 @@ class Sender:
             return result
         return telling.told(index, delivered.event.value, result, answer, looked_up=looked_up)
 
-    async def _exchanged(self, request: httpx2.Request, may_begin: Callable[[], bool]) -> Answer:
+    async def _exchanged(
+        self, request: httpx2.Request, may_begin: Callable[[], bool], is_ours: Callable[[], bool]
+    ) -> Answer:
         """Sent once, and once more with renewed credentials."""
-        ends_at = self._client.ends_at()
+        ends_at, began_s = self._client.ends_at(), time.monotonic()
         used = await self._credentials(ends_at)
+        if time.monotonic() - began_s > LONGEST_WAIT_S and not is_ours():
+            raise _NotOursError
         answer = await self._client.send(_with(request, used), ends_at)
         if is_refused(answer) and await self._client.refused(used):
             renewed = await self._credentials(ends_at)
@@ -305,7 +334,7 @@ class Sender:
             call = make(delivered.event.value, delivered.event)
             assert call is not None
             request = self._request(HttpCall("GET", call.path), delivered)
-            answer = await self._exchanged(request, lambda: True)
+            answer = await self._exchanged(request, lambda: True, lambda: True)
         except (Exception, SystemExit) as error:
             return self._unanswered(index, self._client.request("GET", self._target.url, b"", {}), error)
         if answer.status == 404:

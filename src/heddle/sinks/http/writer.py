@@ -92,7 +92,7 @@ class _Run(Generic[R]):
                 await self._sender.ready()
                 if not self._begins():
                     return
-                result = await self._sender.apply(index, self._batch[index], self._begins)
+                result = await self._sender.apply(index, self._batch[index], self._begins, self._may_begin)
             if result is None:
                 return
             if not isinstance(result, Failure):
