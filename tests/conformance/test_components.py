@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -33,8 +34,9 @@ from heddle.broker.log import Broker, Outgoing, Record
 from heddle.contracts import AvroCodec, MemoryRegistry, contract_of, load_contracts
 from heddle.delivery.build import open_step
 from heddle.delivery.derived import DerivedHeaders
+from heddle.delivery.revision import as_handled
 from heddle.delivery.steps import Budget, Step
-from heddle.errors import Failure, FailureClass, UsageError
+from heddle.errors import Failure, FailureClass, UnknownEffectError, UsageError
 from heddle.event import Identity, Lineage, event_headers, event_time, parse_headers
 from heddle.integration import Applied, Delivered, Outcome, SinkWriter
 from heddle.mapping import constant, default, equals, required, take, text
@@ -476,6 +478,40 @@ def test_what_a_sink_emits_of_an_effect_that_was_there_counts_as_recovered(stage
 
 
 # Tombstones
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_a_call_whose_effect_is_in_doubt_is_not_made_again_by_the_same_hands(stage: Stage, is_async: bool) -> None:
+    """Its batch was cut before it, or its transaction refused: the record comes again before it was parked."""
+    calls: list[str] = []
+
+    def bill(deal: Deal) -> Invoice:
+        calls.append(deal.deal_id)
+        if deal.deal_id == "d2":
+            raise UnknownEffectError("was it booked?")
+        return invoice_from(deal)
+
+    async def bill_async(deal: Deal) -> Invoice:
+        return bill(deal)
+
+    stage.feed_deals(deal(), deal("d2"))
+    records = stage.scene.read(stage.scene.subscription.topic)
+    do = flow(bill_async if is_async else bill)
+    step = open_step(do, "shop", CODE_DIGEST, stage.registry, Settings.model_validate({}))
+
+    def run(*records: Record) -> list[str]:
+        calls.clear()
+        result = step.run(records, Budget(60, threading.Event())).results[-1]
+        assert isinstance(result, Failure)
+        assert (result.code, result.index) == (UnknownEffectError.code, len(records) - 1)
+        return calls
+
+    assert run(*records) == ["d1", "d2"]
+    assert run(*records) == ["d1"]
+    assert run(as_handled(records[1], 0, is_ordered=True, tried_since_ms=0)) == ["d2"]  # an entry: settled since
+    step.release([records[1].partition])
+    assert run(records[1]) == ["d2"]
+    step.close()
 
 
 async def _async_invoice(deal: Deal) -> Invoice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from heddle.broker.log import Record
 from heddle.contracts import Codec
 from heddle.delivery.attempts import Attempts, DeadlineError
 from heddle.delivery.classify import interruption
+from heddle.delivery.doubts import Doubts
 from heddle.delivery.flow_steps import caller
 from heddle.delivery.steps import HALTS, SKIPPED, Budget, Emitter, NoFence, Result, Run, listed
 from heddle.errors import Failure, HeddleError, TransientError
@@ -44,6 +45,7 @@ class AsyncStep(NoFence):
         self._concurrency = concurrency
         self._by_key = holds_keys(flow.order)
         self._attempts = Attempts.of(flow.on_failure, flow.deadline_s)
+        self._doubts = Doubts()
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, failures = self._reader.decode_batch([record.value for record in records])
@@ -93,12 +95,17 @@ class AsyncStep(NoFence):
         return interrupts[0] if interrupts else None
 
     async def _one(self, index: int, record: Record, value: Any, may_begin: Callable[[], bool]) -> Result:
+        if (known := self._doubts.about(index, record)) is not None:
+            return known
         began_s = time.monotonic()
         try:
             return await self._emit(record, value)
         except (Exception, SystemExit) as error:
             again = partial(self._emit, record, value)
-            return await self._attempts.failed_async(index, error, began_s, again, may_begin)
+            result = await self._attempts.failed_async(index, error, began_s, again, may_begin)
+            if isinstance(result, Failure):
+                self._doubts.note(record, result)
+            return result
 
     async def _emit(self, record: Record, value: Any) -> Result:
         task = asyncio.current_task()
@@ -115,6 +122,9 @@ class AsyncStep(NoFence):
             raise
         outputs = listed(output, self._flow.writes)
         return self._emitter.outputs(record, [(self._key_of(o), self._writer.encode(o)) for o in outputs])
+
+    def release(self, partitions: Iterable[int]) -> None:
+        self._doubts.forget(frozenset(partitions))
 
     def close(self) -> None:
         self._runner.close()

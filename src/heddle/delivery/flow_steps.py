@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from heddle.broker.log import Record
 from heddle.contracts import Codec
 from heddle.delivery.attempts import Attempts
 from heddle.delivery.classify import Classifier, interruption
+from heddle.delivery.doubts import Doubts
 from heddle.delivery.drafts import Drafts
 from heddle.delivery.steps import Budget, Emitter, NoFence, Result, Run, listed, parsed_headers, run_in_order
 from heddle.event import Event
@@ -55,17 +56,29 @@ class FunctionStep(NoFence):
         self._emitter = emitter
         self._by_key = holds_keys(flow.order)
         self._attempts = Attempts.of(flow.on_failure, flow.deadline_s)
+        self._doubts = Doubts()
 
     def run(self, records: Sequence[Record], budget: Budget) -> Run:
         values, failures = self._reader.decode_batch([record.value for record in records])
         undecodable = {failure.index: failure for failure in failures}
 
         def one(index: int, record: Record) -> Result:
-            return undecodable.get(index) or self._one(record, values[index])
+            known = undecodable.get(index) or self._doubts.about(index, record)
+            return known or self._one(record, values[index])
 
         return run_in_order(records, budget, self._by_key, one, self._attempts)
 
+    def release(self, partitions: Iterable[int]) -> None:
+        self._doubts.forget(frozenset(partitions))
+
     def _one(self, record: Record, value: Any) -> Result:
+        try:
+            return self._emitted(record, value)
+        except Exception as error:
+            self._doubts.note(record, self._attempts.classifier.failure_of(0, error))
+            raise
+
+    def _emitted(self, record: Record, value: Any) -> Result:
         encode, key_of = self._writer.encode, self._key_of
         outputs = listed(self._call(record, value), self._writes)
         return self._emitter.outputs(record, [(key_of(output), encode(output)) for output in outputs])
