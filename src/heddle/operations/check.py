@@ -15,10 +15,12 @@ from heddle.contracts.types import stale
 from heddle.errors import HeddleError
 from heddle.integration import Component, Flow, Sink, Source
 from heddle.operations.credentials import EXEMPT, credentials_in
+from heddle.operations.secret_names import meetings_in
 from heddle.project import ROLE_FOLDERS, Project, load_project
 from heddle.root import find_root, read_config
 from heddle.secrets import Secret
-from heddle.secrets.config import TABLE, VARIABLE, parse, parse_variable
+from heddle.secrets.config import DEFAULT, TABLE, VARIABLE, parse, parse_variable
+from heddle.secrets.providers.environment import EnvironmentOptions
 from heddle.sources.outbox import OutboxSource
 from heddle.sources.postgres import PostgresSource
 from heddle.sources.rest import RestSource
@@ -43,6 +45,8 @@ def check_project(start: Path | None = None) -> list[Problem]:
     Raises `UsageError` outside of a project; all else becomes a `Problem`."""
     root = find_root(start)
     problems = [*_contracts(root), *_credentials(root), *_stores(root)]
+    if not problems:
+        problems += _secret_names(root)
     if not problems:
         problems += [
             Problem(_relative(root, path), "the generated types are stale", "run `heddle types`")
@@ -91,14 +95,33 @@ def _contracts(root: Path) -> Iterator[Problem]:
 
 def _credentials(root: Path) -> Iterator[Problem]:
     """Found before anything is imported, so that nothing else hides them."""
+    for path in _files(root):
+        for line, kind in credentials_in(path):
+            yield Problem(
+                f"{_relative(root, path)}:{line}",
+                f"{kind} stands in the source",
+                f'name it instead: secret("…"); if it is none, say so on its line: # {EXEMPT}',
+            )
+
+
+def _secret_names(root: Path) -> Iterator[Problem]:
+    """One would be sent where the other belongs."""
+    given = os.environ.get(VARIABLE)
+    asked = parse_variable(given) if given else parse(read_config(root).get("secrets", DEFAULT), TABLE)
+    if not any(isinstance(each, EnvironmentOptions) for each in asked):
+        return
+    for (path, line, name), other, variable in meetings_in(_files(root)):
+        yield Problem(
+            f"{_relative(root, path)}:{line}",
+            f"secrets {name} and {other} are one variable: {variable}",
+            "rename one, by more than '/', '-' and '_'; or, if they are one secret, write one name",
+        )
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """All of the role folders, also those that are not imported as components."""
     for folder in ROLE_FOLDERS:
-        for path in sorted((root / folder).rglob("*.py")):
-            for line, kind in credentials_in(path):
-                yield Problem(
-                    f"{_relative(root, path)}:{line}",
-                    f"{kind} stands in the source",
-                    f'name it instead: secret("…"); if it is none, say so on its line: # {EXEMPT}',
-                )
+        yield from sorted((root / folder).rglob("*.py"))
 
 
 def _stores(root: Path) -> Iterator[Problem]:
