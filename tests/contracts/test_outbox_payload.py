@@ -112,6 +112,17 @@ def test_a_number_keeps_its_digits(kind: type[Any]) -> None:
     assert payloads_of(kind).value(text).amount == Decimal("123456789012345678.91")
 
 
+@pytest.mark.parametrize("text", ["ä", "a b", "abc"])
+def test_text_that_is_no_base64_is_no_bytes(tmp_path: Path, text: str) -> None:
+    make_contract(tmp_path, [("either", ["bytes", "string"]), ("raw", "bytes")])
+    kind = types_of(tmp_path).Thing
+    payloads = payloads_of(kind)
+    assert payloads.value(payloads.text(kind(id="7", either=text, raw=b""))).either == text
+    with pytest.raises(ContractError) as raised:
+        payloads.value(json.dumps({"id": "7", "either": "", "raw": text}))
+    assert raised.value.path == "raw"
+
+
 def test_an_entity_that_is_gone_is_a_tombstone(kind: type[Any]) -> None:
     connection = Written()
     Outbox().delete(connection, kind, {"id": "7"})
