@@ -305,7 +305,8 @@ def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing
         billing.until(supervisor, "all settled", lambda: billing.counts().total == count)
         assert billing.entries() == Counter()
     outcomes = billing.counts().by_outcome
-    times = target.effect_times[down:]
+    # Not from `down` on: what was on its way in when the target stopped takes effect in the moment after it.
+    times = [at for at in target.effect_times if at >= back]
     # What shares the machine slows both phases; a sink that its pause has left slow is slower by far.
     after_per_s = per_s(times)
     restored_s = restored_after_s(times, back, RESTORED_SHARE * min(before_per_s, after_per_s))
