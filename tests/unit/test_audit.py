@@ -81,6 +81,13 @@ def test_a_payload_hash_is_the_keyed_one_that_the_format_says() -> None:
     assert other.batch_hash([b"body", None, b""]) != expected
 
 
+def test_all_payloads_of_a_long_batch_are_hashed() -> None:
+    values = [b"%d" % number for number in range(1_000)]
+    lengths = b"".join(len(each).to_bytes(4, "big") for each in values)
+    said = len(values).to_bytes(4, "big") + lengths + b"".join(values)
+    assert TRAIL.batch_hash(values) == blake2b(said, key=KEY, digest_size=16).hexdigest()
+
+
 # Lines
 
 

@@ -9,7 +9,7 @@ from heddle.contracts import Codec
 from heddle.errors import AuthError, DependencyDownError, Failure, FailureClass, HeddleError
 from heddle.mapping.compile import Native
 from heddle.mapping.refusals import CallError
-from heddle.wire.engine import NO_OUTPUT, Outputs
+from heddle.wire.engine import Outputs
 
 _INTERRUPTS: Final = (DependencyDownError, AuthError)
 
@@ -34,9 +34,8 @@ class DictTranscoder:
         framed: list[bytes | None] = []
         failures = list(undecodable)
         for index, native in enumerate(natives):
-            key: bytes | None
-            value: bytes | None
-            key, value = NO_OUTPUT
+            key: bytes | None = None
+            value: bytes | None = None
             if native is not None:
                 try:
                     output = mapped(native)

@@ -30,13 +30,13 @@ class Outputs:
     def of(cls, outputs: Iterable[Output | None]) -> Outputs:
         made = cls([], [])
         for output in outputs:
-            key, value = output or NO_OUTPUT
+            key, value = output or (None, None)
             made.keys.append(key)
             made.values.append(value)
         return made
 
     def put(self, index: int, output: Output | None) -> None:
-        self.keys[index], self.values[index] = output or NO_OUTPUT
+        self.keys[index], self.values[index] = output or (None, None)
 
     def __getitem__(self, index: int) -> Output | None:
         key, value = self.keys[index], self.values[index]
@@ -47,9 +47,6 @@ class Outputs:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-
-NO_OUTPUT = (None, None)
 
 
 class Engine(Protocol):
