@@ -313,7 +313,8 @@ def test_an_outage_parks_nothing_and_is_over_soon_after_it_ends(billing: Billing
         f"{OUTAGE_S:.0f} s {billing.project.domain}; {before_per_s:.0f}/s before, {per_s(times):.0f}/s after; "
         f"first effect {times[0] - back:.1f} s after its return, "
         f"{RESTORED_SHARE:.0%} of the rate {restored_s:.1f} s after it; "
-        f"silent for at most {silence_s:.1f} s, from {silent_from - back:.1f} s on; the last at {times[-1] - back:.1f} s"
+        f"silent for at most {silence_s:.1f} s, from {silent_from - back:.1f} s on; "
+        f"the last after {times[-1] - back:.1f} s"
     )
     record_property("summary", summary)
     assert outcomes[Outcome.APPLIED] == count
