@@ -39,11 +39,14 @@ def load(running_app: Application, watch: Watch) -> Iterator[Load]:
 def test_kafka_is_killed_under_load_and_the_gateway_with_it(
     app: Application, watch: Watch, load: Load, record_property: Report
 ) -> None:
-    """What the gateway had accepted must be in the log already: it is killed before Kafka comes back."""
+    """What the gateway had accepted must be in the log already: it is killed before Kafka comes back. That is away for
+    longer than a worker waits for an answer."""
+    gave_up = app.said(f"restarting component={FLOW}")
     with load.playing():
         app.until("the CRM is in full swing", lambda: load.accepted > CHANGES // 4, READY_TIMEOUT_S)
         app.stack.kafka.kill()
         app.process(GATEWAY).kill()
+        app.until("the flow's worker gives up", gave_up, READY_TIMEOUT_S)
         app.stack.kafka.start()
     settle(load, record_property)
 

@@ -168,6 +168,18 @@ def test_start_repairs_what_was_killed(victims: tuple[str, ...], own: Stack) -> 
     assert_kept(own, name, schema_id)
 
 
+def test_the_session_of_a_killed_broker_ends_before_it_starts_again(own: Stack) -> None:
+    """Else it leads its partitions for a moment, loses them, and may leave a transaction without an end."""
+    told = own.kafka.folder / "controller.out"
+    own.kafka.stop()
+    told.unlink(missing_ok=True)
+    own.kafka.start()
+    assert not told.exists(), "it had ended cleanly"
+    own.kafka.kill()
+    own.kafka.start()
+    assert "Fencing broker 1 " in told.read_text(encoding="utf-8")
+
+
 def test_a_server_that_hangs_is_restarted(own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(own.registry), "answer_timeout_s", 0.5)
     hung = own.registry.pid

@@ -165,7 +165,8 @@ class KafkaReader:
             if time.monotonic() > deadline:
                 raise BrokerDownError(
                     f"a transaction in {topic}/{partition} does not end",
-                    hint="its owner, or a successor with the same instance name, has to decide it",
+                    hint="its owner, or a successor with the same instance name, has to decide it. If that one says so "
+                    "itself, its end is lost: see docs/how-to/dead-letters.md, a transaction without an end",
                 )
             time.sleep(_SETTLE_POLL_S)
 
