@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -282,6 +283,18 @@ def test_the_server_clock_bounds_the_mark(api: Api, server: RestServer) -> None:
     names(puller)
     api.now += 30
     api.put(2, "present")
+    assert names(puller) == ["present"]
+    puller.close()
+
+
+def test_a_row_from_the_future_hides_nothing_where_the_server_does_not_tell_its_time(
+    api: Api, server: RestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rest_server._Handler.date_time_string", lambda *_: "")
+    filled(api, 3).put(9, "future", at=time.time() + 86_400)
+    puller = opened(source(server, deals()))
+    assert names(puller) == ["n0", "n1", "n2", "future"]
+    api.put(10, "present", at=time.time())
     assert names(puller) == ["present"]
     puller.close()
 

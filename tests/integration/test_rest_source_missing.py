@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -252,6 +253,21 @@ def test_a_row_without_an_id_stops_the_source(api: Api, polling: Any) -> None:
     api.before = lambda _: (200, {}, {"data": [{"name": "nobody"}]})
     with pytest.raises(UsageError, match="without an id"):
         polling(comparison()).listing()
+
+
+def test_ids_that_were_kept_before_the_resource_was_away_are_compared_at_once(api: Api, polling: Any) -> None:
+    one = polling(deals(every_s=3600), comparison())
+    for _ in range(5):
+        one.listing()
+    api.delete(6)
+    position = json.loads(one.position)
+    del position["resources"]["deal-ids"]  # as it is written while the resource is not declared
+    one.position = json.dumps(position).encode()
+    one.puller.close()
+    one.restart()
+    for _ in range(12):  # one listing, and as many pages of the deals
+        one.once()
+    assert one.ids() == [6]
 
 
 def test_ids_are_compared_once_for_each_entity(server: RestServer) -> None:

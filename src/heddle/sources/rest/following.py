@@ -255,7 +255,8 @@ class FeedFollower(Follower):
 def _mark(before: float | None, sweep: Sweep) -> float | None:
     if sweep.newest is None:
         return before if before is not None else sweep.until
-    reached = sweep.newest if sweep.until is None else min(sweep.newest, sweep.until)
+    # Of a server that does not tell its time ours is the bound: too early is read again, too late is missed for ever.
+    reached = min(sweep.newest, time.time() if sweep.until is None else sweep.until)
     return reached if before is None else max(before, reached)
 
 

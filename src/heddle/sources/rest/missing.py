@@ -41,6 +41,11 @@ class KnownIds:
     def __len__(self) -> int:
         return len(self._seen)
 
+    @property
+    def newest(self) -> int:
+        """Number of the last listing that has seen any; 0 for none."""
+        return max(self._seen.values(), default=0)
+
     def restore(self, row_id: str, value: bytes | None) -> None:
         """Raises `FormatError`."""
         if value is None:
@@ -96,6 +101,8 @@ class DiffFollower(Follower):
         self._follow = follow
         self._tenant = tenant
         self.known = known
+        # A position that was kept while this resource was not declared has no number; ids were kept all the same.
+        self._first = Listed(known.newest + 1)
         self._stop: UsageError | None = None
 
     def tell(self, rows: Sequence[PulledRow]) -> None:
@@ -136,7 +143,7 @@ class DiffFollower(Follower):
 
     @property
     def _listed(self) -> Listed:
-        return self.standing.listed or Listed(1)
+        return self.standing.listed or self._first
 
     def _rest(self) -> None:
         self._due = self._monotonic() + self._follow.every_s
