@@ -212,6 +212,30 @@ def test_a_page_that_does_not_say_whether_more_is_to_come_stops_the_source(
     puller.close()
 
 
+@pytest.mark.parametrize("shown", [1, 3], ids=["ignored", "last-again"])
+def test_numbers_that_show_the_same_page_stop_the_source(api: Api, server: RestServer, shown: int) -> None:
+    filled(api, 50).paging = "page"
+
+    def clamp(asked: Asked) -> None:
+        asked.params["page"] = str(min(int(asked.params["page"]), shown))
+
+    api.before = clamp
+    puller = opened(source(server, deals(paging=PageNumber(size=20))))
+    with pytest.raises(UsageError, match=f"page={shown} and page={shown + 1} with the same rows"):
+        names(puller)
+    puller.close()
+
+
+def test_null_is_no_word_for_the_end_beside_a_cursor(api: Api, server: RestServer) -> None:
+    api.before = lambda _: (200, {}, {"data": [], "next": "x", "has_more": None})
+    puller = opened(source(server, deals()))
+    with pytest.raises(UsageError, match="null at 'has_more'"):
+        puller.pull(1000, 0.0)
+    api.before = lambda _: (200, {}, {"data": [], "next": None, "has_more": None})
+    puller.pull(1000, 0.0)
+    puller.close()
+
+
 def test_credentials_do_not_follow_a_link_to_another_host(api: Api, server: RestServer) -> None:
     filled(api, 5)
     other = Api()
@@ -324,6 +348,40 @@ def test_a_backfill_goes_range_by_range_to_a_fixed_end(api: Api, server: RestSer
     ends = {asked.params["updated_until"] for asked in api.asked if "updated_until" in asked.params}
     assert len(ends) >= 3
     assert [log["done_percent"] for log in logs if log["event"] == "backfill"] == [40.0, 80.0]
+    puller.close()
+
+
+@pytest.mark.parametrize("kept", [("until", "start"), ("start",), ()], ids=["no-slices", "no-end", "nothing"])
+def test_a_backfill_goes_on_when_its_ranges_are_not_declared_any_more(
+    api: Api, server: RestServer, kept: tuple[str, ...]
+) -> None:
+    filled(api, 300)
+    ranges: dict[str, Any] = {"until": "updated_until", "start": datetime.fromtimestamp(START_S - 300, UTC)}
+
+    def follow(**declared: Any) -> HighWater:
+        return HighWater(changed="updatedAt", since="updated_since", **declared)
+
+    puller = opened(source(server, deals(follow=follow(**ranges, slice_s=50))))
+    found, position = set[str](), b""
+    for _ in range(5):
+        pull = puller.pull(1000, 0.0)
+        found |= {record.row.id for record in pull.records}
+        position = pull.position
+    puller.close()
+    puller = opened(source(server, deals(follow=follow(**{name: ranges[name] for name in kept}))), position)
+    found |= {record.row.id for records, _ in pulls(puller) for record in records}
+    assert len(found) == 300
+    puller.close()
+
+
+def test_rows_that_do_not_say_when_they_changed_are_told_once(api: Api, server: RestServer) -> None:
+    filled(api, 30).rows[2]["updatedAt"] = None
+    puller = opened(source(server, deals(follow=HighWater(changed="updatedAt", overlap_s=10))))
+    assert sorted(names(puller)) == sorted(f"n{number}" for number in range(30))
+    for number in range(100, 130):
+        api.now += 5
+        api.put(number, f"n{number}")
+        assert names(puller) == [f"n{number}"], "the mark has passed what does not say, which is still known"
     puller.close()
 
 
@@ -511,6 +569,22 @@ def test_a_refusal_is_waited_out_and_nothing_is_missed(api: Api, server: RestSer
     puller.close()
 
 
+def test_refusals_without_end_and_long_waits_are_told(api: Api, server: RestServer) -> None:
+    puller = opened(source(server, deals()))
+    api.before = lambda _: (429, {"Retry-After": "0"}, {})
+    with capture_logs() as logs:
+        while len(api.asked) < 20:
+            puller.pull(1000, 0.01)
+    assert [log["refusals"] for log in logs if log["log_level"] == "warning"] == [10, 20]
+    limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "7200"}
+    api.before = lambda _: (200, limit, {"data": [], "has_more": False})
+    with capture_logs() as logs:
+        while len(api.asked) < 21:
+            puller.pull(1000, 0.01)
+    assert [log["wait_s"] for log in logs if log["log_level"] == "warning"] == [7200.0]
+    puller.close()
+
+
 def test_it_does_not_ask_before_it_may(api: Api, server: RestServer) -> None:
     filled(api, 90)
     api.before = lambda _: (429, {"Retry-After": "600"}, {})
@@ -663,6 +737,45 @@ def test_a_graphql_query_too_many_is_waited_out_as_the_headers_say(api: Api, ser
         puller = opened(source(server, connection()))
         assert puller.pull(1000, 0.0) is None
     assert [log["wait_s"] for log in logs if log["event"] == "slowed down by the API"] == [600.0]
+    puller.close()
+
+
+@pytest.mark.parametrize("code", ["THROTTLED", "RATELIMITED"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_graphql_query_too_many_is_known_under_each_status(
+    api: Api, server: RestServer, code: str, status: int
+) -> None:
+    api.before = lambda _: (status, {"Retry-After": "600"}, {"errors": [{"extensions": {"code": code}}]})
+    puller = opened(source(server, connection()))
+    assert puller.pull(1000, 0.0) is None
+    assert puller._followers[0].delay_s() > 500
+    puller.close()
+
+
+def test_a_graphql_fault_of_the_server_is_waited_out_and_one_of_ours_is_not(api: Api, server: RestServer) -> None:
+    puller = opened(source(server, connection()))
+    for status in (200, 400):
+        errors = [{"extensions": {"code": "INTERNAL_SERVER_ERROR"}}]
+        api.before = lambda _, status=status, errors=errors: (status, {}, {"data": None, "errors": errors})  # type: ignore[misc]
+        with pytest.raises(DependencyDownError, match="INTERNAL_SERVER_ERROR"):
+            puller.pull(1000, 0.0)
+    api.before = lambda _: (400, {}, {"errors": [{"extensions": {"code": "GRAPHQL_VALIDATION_FAILED"}}]})
+    with pytest.raises(UsageError, match="HTTP 400"):
+        puller.pull(1000, 0.0)
+    puller.close()
+
+
+def test_a_graphql_query_that_costs_more_than_there_ever_is_stops_the_source(api: Api, server: RestServer) -> None:
+    bucket = {"currentlyAvailable": 1000, "restoreRate": 1000, "maximumAvailable": 1000}
+    cost = {"requestedQueryCost": 2000, "throttleStatus": bucket}
+    api.before = lambda _: (200, {}, {"errors": [{"extensions": {"code": "THROTTLED"}}], "extensions": {"cost": cost}})
+    puller = opened(source(server, connection()))
+    with pytest.raises(UsageError, match="costs 2000, and "):
+        puller.pull(1000, 0.0)
+    del bucket["maximumAvailable"]
+    cost["requestedQueryCost"], bucket["restoreRate"] = 1e300, 1e-300
+    assert puller.pull(1000, 0.0) is None
+    assert puller._followers[0].delay_s() > 86_000
     puller.close()
 
 

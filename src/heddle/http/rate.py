@@ -61,13 +61,17 @@ class Pace:
     def sent(self) -> None:
         self._tokens -= 1.0
 
-    def answered(self, headers: Mapping[str, str]) -> None:
-        """Not a refusal; it may say that it was the last for now."""
+    @property
+    def refusals(self) -> int:
+        """In a row."""
+        return self._refusals
+
+    def answered(self, headers: Mapping[str, str]) -> float:
+        """Not a refusal; it may say that it was the last for now. Seconds until the next, if it says so."""
         self._refusals = 0
         self._factor = min(1.0, self._factor * _RECOVERY)
         told = exhausted_for_s(headers)
-        if told is not None:
-            self.pause(told)
+        return 0.0 if told is None else self.pause(told)
 
     def refused(self, headers: Mapping[str, str]) -> float:
         """Too many requests. Seconds until the next."""

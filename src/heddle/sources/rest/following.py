@@ -153,17 +153,21 @@ class SweepFollower(Follower):
     def _taken(self, sweep: Sweep, rows: Sequence[Row]) -> list[PulledRow]:
         """Rows that come again have the same id; those that are still known are not told twice."""
         mark = self.standing.mark
+        # Rows that do not say when they changed are remembered from the end of the sweep on that shows them.
+        unsaid_s = time.time() if sweep.until is None else sweep.until
         kept_from = self._kept_from(mark if mark is not None else _mark(None, sweep))
         seen, new = dict(self.standing.seen), []
         anchor = frozenset((sweep.step or {}).get("anchor", ()))
         for row in rows:
             if row.digest in seen or row.pulled.id in anchor:
+                if row.changed_s is None and seen.get(row.digest, unsaid_s) < unsaid_s - self._follow.overlap_s:
+                    seen[row.digest] = int(unsaid_s)
                 continue
-            if row.changed_s is not None:
-                if row.changed_s < kept_from and mark is not None and not self._follow.since:
-                    continue  # of an API that lists everything each time
-                if row.changed_s >= kept_from:
-                    seen[row.digest] = int(row.changed_s)
+            changed_s = unsaid_s if row.changed_s is None else row.changed_s
+            if changed_s < kept_from and mark is not None and not self._follow.since:
+                continue  # of an API that lists everything each time
+            if changed_s >= kept_from:
+                seen[row.digest] = int(changed_s)
             new.append(row.pulled)
         self.standing = replace(self.standing, seen=newest_of(seen, self._most_seen))
         return new
@@ -171,8 +175,8 @@ class SweepFollower(Follower):
     def _end(self, sweep: Sweep, etag: tuple[str, str] | None) -> None:
         """Of a range; of the sweep, if it was the last."""
         if sweep.slice_end is not None and sweep.until is not None and sweep.slice_end < sweep.until:
-            assert self._follow.slice_s is not None
-            end = min(sweep.slice_end + self._follow.slice_s, sweep.until)
+            slice_s = self._follow.slice_s  # None: not declared any more
+            end = sweep.until if slice_s is None else min(sweep.slice_end + slice_s, sweep.until)
             self._progress(sweep)
             following = replace(sweep, since=sweep.slice_end - SLICE_OVERLAP_S, slice_end=end, step=None, pages=0)
             self.standing = replace(self.standing, sweep=following)
@@ -192,7 +196,8 @@ class SweepFollower(Follower):
 
     def _progress(self, sweep: Sweep) -> None:
         start = self._follow.start
-        assert start is not None
+        if start is None:
+            return
         assert sweep.until is not None
         assert sweep.slice_end is not None
         whole = max(sweep.until - start.timestamp(), 1.0)

@@ -22,6 +22,8 @@ from heddle.sources.rest.resource import HighWater, Resource
 
 TELL_FROM_S = 30.0
 """Waits of a rate limit that are worth a line in the log."""
+TELL_EVERY_REFUSALS = 10
+"""So many in a row are worth one, too, however short the waits: nothing comes in."""
 
 
 class Row(NamedTuple):
@@ -74,16 +76,24 @@ class Listing:
                 raise UsageError(f"{resource.path} answers HTTP 304 to who did not ask whether it has changed")
             return self._taken(answer, asked)
         except ThrottledError as refusal:
-            wait_s = self.pace.refused(refusal.headers)
-            tell = self.log.warning if wait_s >= TELL_FROM_S else self.log.debug
-            tell("slowed down by the API", wait_s=round(wait_s, 1), per_s=round(self.pace.per_s, 3))
+            self._waits(self.pace.refused(refusal.headers), self.pace.refusals)
             return None
+
+    def _waits(self, wait_s: float, refusals: int) -> None:
+        if wait_s > 0 or refusals:
+            is_worth_telling = wait_s >= TELL_FROM_S or (refusals and refusals % TELL_EVERY_REFUSALS == 0)
+            tell = self.log.warning if is_worth_telling else self.log.debug
+            tell(
+                "slowed down by the API", wait_s=round(wait_s, 1), per_s=round(self.pace.per_s, 3), refusals=refusals
+            )  # fmt: skip
 
     def _taken(self, answer: Answer, asked: str) -> Fetched:
         resource, time_s = self.resource, answer.server_time_s
         if answer.status == 304:
             self.pace.answered(answer.headers)
             return Fetched(None, [], time_s, None)
+        if resource.graphql is not None and answer.status != 200:
+            graphql.heed_status(self._url.host, answer)
         if answer.status in resource.expired:
             return Fetched(None, [], time_s, None, expired=True)
         if answer.status != 200:
@@ -95,10 +105,8 @@ class Listing:
         body = self._json(answer)
         if resource.graphql is not None:
             graphql.checked(self._url.host, body, answer.headers)
-            wait_s = graphql.cost_wait_s(body)
-            if wait_s is not None:
-                self.pace.pause(wait_s)
-        self.pace.answered(answer.headers)
+            self._waits(self.pace.pause(graphql.cost_wait_s(body) or 0.0), 0)
+        self._waits(self.pace.answered(answer.headers), 0)
         found = at_path(body, resource.rows)
         if not isinstance(found, list):
             raise UsageError(f"{resource.path} answers without a list at rows={resource.rows!r}", hint="correct rows=")

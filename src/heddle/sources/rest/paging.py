@@ -63,6 +63,11 @@ class Cursor(Paging):
     def next(self, step: Step, page: Page) -> Step | None:  # noqa: ARG002 - the page says it all
         token = at_path(page.body, self.at)
         if self.more and not _has_more(page, self.more):
+            if token and at_path(page.body, self.more) is None:
+                raise UsageError(
+                    f"a page has a cursor at {self.at!r}, and null at {self.more!r}: does more come?",
+                    hint="correct more=, or leave it away where a page without a cursor is the last",
+                )
             return None
         if token is None or token == "":
             if self.more:
@@ -192,6 +197,11 @@ class PageNumber(Paging):
                 return {"params": {self.parameter: self.first}}
             if step["is_last"]:
                 return None
+            if last == step["last"]:
+                raise UsageError(
+                    f"the API answers {self.parameter}={number} and {self.parameter}={number + 1} with the same rows",
+                    hint="correct parameter=; declare more= for an API with its last page under all further numbers",
+                )
             known, after = _joined(anchor, page.ids), step["last"]
             return {"params": {self.parameter: number + 2}, "anchor": known, "before": after}
         is_last = not page.rows or bool(self.more and not _has_more(page, self.more))
