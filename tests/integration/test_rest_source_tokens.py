@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -89,14 +90,71 @@ def test_an_answer_that_is_lost_stops_the_source_and_a_new_consent_starts_it(
     puller = opened(server, auth)
     names(puller)
     api_vendor.valid, api_vendor.api.token = "never told", "ended"
-    with pytest.raises(AuthError, match="invalid_grant"):
+    with pytest.raises(AuthError, match="invalid_grant: the refresh token crm has ended") as caught:
         names(puller)
+    assert "consent anew, and give that token as secret crm/consent" in str(caught.value.hint)
     puller.close()
     api_vendor.valid = "second-consent-token"
     monkeypatch.setenv("HEDDLE_SECRET_CRM_CONSENT", "second-consent-token")
     again = opened(server, auth)
     assert len(names(again)) == 5
     again.close()
+
+
+def test_the_next_refresh_token_is_kept_from_an_answer_that_is_no_good(
+    vendor: tuple[Vendor, RestServer, RefreshToken],
+) -> None:
+    api_vendor, server, auth = vendor
+    answer = api_vendor.answer
+
+    def wrong(asked: Asked) -> Reply | None:
+        reply = answer(asked)
+        return reply and (reply[0], reply[1], reply[2] | {"token_type": "mac"})
+
+    api_vendor.api.before = wrong
+    puller = opened(server, auth)
+    with pytest.raises(AuthError, match="no bearer token"):
+        names(puller)
+    puller.close()
+    api_vendor.api.before = answer
+    again = opened(server, auth)
+    assert len(names(again)) == 5
+    again.close()
+
+
+def test_a_token_is_waited_for_longer_than_a_row(vendor: tuple[Vendor, RestServer, RefreshToken]) -> None:
+    """What a slow token endpoint answers to nobody is lost, and the consent with it."""
+    api_vendor, server, auth = vendor
+    answer = api_vendor.answer
+
+    def slow(asked: Asked) -> Reply | None:
+        if asked.path == "/v1/token":
+            time.sleep(0.9)
+        return answer(asked)
+
+    api_vendor.api.before = slow
+    puller = source(server, deals(), auth=auth, timeout_s=0.6).open()
+    puller.begin(None)
+    assert len(names(puller)) == 5
+    puller.close()
+
+
+@pytest.mark.parametrize("lifetime", [None, 0, -5, "soon", "", True, 1e300, "9" * 400], ids=str)
+def test_a_lifetime_that_says_nothing_ends_no_token_at_once(
+    vendor: tuple[Vendor, RestServer, RefreshToken], lifetime: object
+) -> None:
+    api_vendor, server, auth = vendor
+    answer = api_vendor.answer
+
+    def odd(asked: Asked) -> Reply | None:
+        reply = answer(asked)
+        return reply and (reply[0], reply[1], reply[2] | {"expires_in": lifetime})
+
+    api_vendor.api.before = odd
+    puller = opened(server, auth)
+    assert len(names(puller)) == 5
+    assert api_vendor.number == 1
+    puller.close()
 
 
 def test_one_process_at_a_time_renews(

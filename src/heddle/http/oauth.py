@@ -21,7 +21,7 @@ import httpx2
 import orjson
 from filelock import FileLock, Timeout
 
-from heddle.errors import TransientError, UsageError
+from heddle.errors import AuthError, TransientError, UsageError
 from heddle.http.auth import EARLY_S, Auth, Credentials, token_of
 from heddle.root import state_dir
 from heddle.secrets import Secret, remember
@@ -93,13 +93,21 @@ class _Rotating:
         return self._declared.request(self._newest())
 
     def renewed(self, response: httpx2.Response) -> None:
+        """Whatever else is wrong with an answer, the next refresh token in it is the only one that is still good."""
         try:
-            token, lifetime_s = token_of(response)
-            remember(token)
-            following = orjson.loads(response.content).get("refresh_token")
-            if isinstance(following, str) and following:
+            following = _following(response)
+            if following:
                 remember(following)
                 self._keep(following)
+            token, lifetime_s = token_of(response)
+            remember(token)
+        except AuthError as error:
+            if "invalid_grant" not in str(error):
+                raise
+            raise AuthError(
+                f"{error}: the refresh token {self._declared.name} has ended, or was used before",
+                hint=f"have a person consent anew, and give that token as secret {self._declared.first.name}",
+            ) from error
         finally:
             self._lock.release()
         self._token = token
@@ -144,6 +152,16 @@ class _Rotating:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _following(response: httpx2.Response) -> str:
+    """The next refresh token; "" where the one before stays good."""
+    try:
+        answer = orjson.loads(response.content) if response.status_code == 200 else None
+    except ValueError:
+        return ""
+    found = answer.get("refresh_token") if isinstance(answer, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _digest(token: str) -> str:

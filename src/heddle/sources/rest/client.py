@@ -22,6 +22,8 @@ from heddle.sources.rest.announced import Announced
 
 MAX_BODY_BYTES = 8 * 2**20
 CONNECT_S = 5.0
+RENEWAL_S = 60.0
+"""For a token, however short a request may take: an answer that nobody waits for may hold the only refresh token."""
 
 
 class ThrottledError(Exception):
@@ -164,7 +166,8 @@ class Client:
             raise ThrottledError({"retry-after": str(math.ceil(wait_s))})
         renewal = self._credentials.renewal()
         if renewal is not None:
-            async with asyncio.timeout(self._timeout_s):
+            renewal.extensions["timeout"] = httpx2.Timeout(RENEWAL_S, connect=CONNECT_S).as_dict()
+            async with asyncio.timeout(RENEWAL_S):
                 response = await self._client.send(renewal)
             self._renewed(self._credentials, response)
         request.headers.update(self._credentials.headers())
