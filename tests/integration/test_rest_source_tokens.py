@@ -188,7 +188,8 @@ def test_the_next_refresh_token_is_durable_before_it_counts_and_the_file_is_whol
     puller = opened(server, auth)
     names(puller)
     # Its content first, under another name; then the name.
-    assert synced == [("crm.new", False), (api_vendor.kept.parent.name, True)]
+    # Twice: before the token is spent the one that is known shows that there is room.
+    assert synced == [("crm.new", False), (api_vendor.kept.parent.name, True)] * 2
 
     def full(_: int) -> None:
         raise OSError(28, "no space left on device")
@@ -198,7 +199,12 @@ def test_the_next_refresh_token_is_durable_before_it_counts_and_the_file_is_whol
     with pytest.raises(OSError, match="no space"):
         names(puller)
     assert json.loads(api_vendor.kept.read_text())["refresh_token"] == "refresh-token-1"
+    assert api_vendor.number == 1, "nothing was spent that could not be kept"
     puller.close()
+    monkeypatch.setattr("heddle.http.oauth.os.fsync", sync)
+    again = opened(server, auth)
+    assert len(names(again)) == 5
+    again.close()
 
 
 def test_nothing_of_it_is_told(

@@ -90,7 +90,13 @@ class _Rotating:
                 self._lock.acquire(timeout=LOCK_WAIT_S)
             except Timeout:
                 raise TransientError(f"another process is renewing the token {self._declared.name}") from None
-        return self._declared.request(self._newest())
+        try:
+            newest = self._newest()
+            self._keep(newest)  # a disk that is full is known before this token is spent on one that cannot be kept
+            return self._declared.request(newest)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def renewed(self, response: httpx2.Response) -> None:
         """Whatever else is wrong with an answer, the next refresh token in it is the only one that is still good."""
