@@ -226,6 +226,22 @@ def test_numbers_that_show_the_same_page_stop_the_source(api: Api, server: RestS
     puller.close()
 
 
+def test_numbers_that_show_the_same_rows_since_others_have_left_are_no_reason_to_stop(
+    api: Api, server: RestServer
+) -> None:
+    filled(api, 32).paging = "page"
+
+    def many_leave(_: Asked) -> None:
+        if len(api.asked) == 3:  # both pages were read: the first, read again, ends as the second did
+            for number in range(12):
+                api.delete(number)
+
+    api.before = many_leave
+    puller = opened(source(server, deals(paging=PageNumber(size=20))))
+    assert names(puller) == [f"n{number}" for number in range(32)]
+    puller.close()
+
+
 def test_null_is_no_word_for_the_end_beside_a_cursor(api: Api, server: RestServer) -> None:
     api.before = lambda _: (200, {}, {"data": [], "next": "x", "has_more": None})
     puller = opened(source(server, deals()))

@@ -197,7 +197,7 @@ class PageNumber(Paging):
                 return {"params": {self.parameter: self.first}}
             if step["is_last"]:
                 return None
-            if last == step["last"]:
+            if step["before"] == last == step["last"]:
                 raise UsageError(
                     f"the API answers {self.parameter}={number} and {self.parameter}={number + 1} with the same rows",
                     hint="correct parameter=; declare more= for an API with its last page under all further numbers",
