@@ -20,7 +20,6 @@ from heddle.local.problems import LocalStackError, explain_death
 _COORDINATORS_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 
-_OLD_SESSION_MS = 250
 _FENCED_WITHIN_S = 3.0  # where it was fenced already when it was killed, nobody says so
 
 _NODE = """\
@@ -58,10 +57,10 @@ num.io.threads=2
 
 _CONTROLLER_PROPERTIES = (
     _NODE
-    + f"""\
+    + """\
 process.roles=controller
-listeners=CONTROLLER://{{host}}:{{controller}}
-broker.session.timeout.ms={_OLD_SESSION_MS}
+listeners=CONTROLLER://{host}:{controller}
+broker.session.timeout.ms=250
 metadata.max.idle.interval.ms=100
 """
 )
@@ -131,8 +130,7 @@ class Kafka(JavaServer):
             self._end_old_session()
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        mark, _, folder = process.token(self.folder).partition("=")
-        command = self._kafka(["kafka.Kafka", str(self._settings)], {mark: folder}, record=True)
+        command = self._kafka(["kafka.Kafka", str(self._settings)], self._mark, record=True)
         return process.spawn(command, output=self.output, cwd=self.folder)
 
     def is_ready(self) -> bool:
@@ -156,6 +154,11 @@ class Kafka(JavaServer):
         return properties.format(host=HOST, port=self.port, controller=self.controller_port, data=self._log_dir)
 
     @property
+    def _mark(self) -> dict[str, str]:
+        name, _, folder = process.token(self.folder).partition("=")
+        return {name: folder}
+
+    @property
     def _was_killed(self) -> bool:
         """A broker marks its folder where it ended cleanly, and takes the mark away where it starts."""
         has_run = (self._log_dir / "__cluster_metadata-0").exists()
@@ -174,8 +177,7 @@ class Kafka(JavaServer):
         log4j, output = self._controller.with_suffix(".log4j2.properties"), self._controller.with_suffix(".out")
         self._controller.write_text(self._filled_in(_CONTROLLER_PROPERTIES), encoding="utf-8")
         log4j.write_text(_CONTROLLER_LOG4J, encoding="utf-8")
-        mark, _, folder = process.token(self.folder).partition("=")
-        properties = {mark: folder, "log4j2.configurationFile": str(log4j)}
+        properties = {**self._mark, "log4j2.configurationFile": str(log4j)}
         command = self._kafka(["kafka.Kafka", str(self._controller)], properties, record=False)
         child = process.spawn(command, output=output, cwd=self.folder)
 

@@ -76,10 +76,11 @@ class Listing:
                 raise UsageError(f"{resource.path} answers HTTP 304 to who did not ask whether it has changed")
             return self._taken(answer, asked)
         except ThrottledError as refusal:
-            self._waits(self.pace.refused(refusal.headers), self.pace.refusals)
+            self._tell_wait(self.pace.refused(refusal.headers))
             return None
 
-    def _waits(self, wait_s: float, refusals: int) -> None:
+    def _tell_wait(self, wait_s: float) -> None:
+        refusals = self.pace.refusals
         if wait_s > 0 or refusals:
             is_worth_telling = wait_s >= TELL_FROM_S or (refusals and refusals % TELL_EVERY_REFUSALS == 0)
             tell = self.log.warning if is_worth_telling else self.log.debug
@@ -105,8 +106,10 @@ class Listing:
         body = self._json(answer)
         if resource.graphql is not None:
             graphql.checked(self._url.host, body, answer.headers)
-            self._waits(self.pace.pause(graphql.cost_wait_s(body) or 0.0), 0)
-        self._waits(self.pace.answered(answer.headers), 0)
+        wait_s = self.pace.answered(answer.headers)
+        if resource.graphql is not None:
+            wait_s = max(wait_s, self.pace.pause(graphql.cost_wait_s(body) or 0.0))
+        self._tell_wait(wait_s)
         found = at_path(body, resource.rows)
         if not isinstance(found, list):
             raise UsageError(f"{resource.path} answers without a list at rows={resource.rows!r}", hint="correct rows=")
